@@ -1,0 +1,110 @@
+"""What a trainer says while it works: one JSON line each, over a pipe, to the supervisor that owns it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from stillhouse.spec.base import View
+from stillhouse.spec.facts import DataFacts
+from stillhouse.spec.report import Report
+from stillhouse.spec.states import Phase, Verdict
+from stillhouse.spec.students import Architecture
+
+
+class PhaseStarted(View):
+    """The job entered a phase."""
+
+    type: Literal["phase"] = "phase"
+    phase: Phase
+
+
+class Progress(View):
+    """How far the phase has come. Sent at most once a second."""
+
+    type: Literal["progress"] = "progress"
+    phase: Phase
+    epoch: int
+    """Epochs begun, from 1."""
+    epochs: int
+    step: int
+    """Optimizer steps done in this phase."""
+    steps: int
+    rows_per_second: float | None = None
+    eta_seconds: float | None = None
+    """Estimated time to the end of this phase."""
+
+
+class MetricPoint(View):
+    """One value of one series."""
+
+    name: str
+    """`<phase>/<what>`: distilling/loss, distilling/loss_kd, distilling/validation_accuracy …"""
+    step: int
+    value: float
+
+
+class Metrics(View):
+    """A batch of points."""
+
+    type: Literal["metrics"] = "metrics"
+    points: list[MetricPoint]
+
+
+class LogLine(View):
+    """A sentence for the job's log. Never a path, a secret or a stack trace."""
+
+    type: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    message: str
+
+
+class OutputFile(View):
+    """A file the trainer left in its output folder."""
+
+    name: str
+    kind: Literal["weights", "config", "onnx", "report", "card", "checksums", "teacher_weights", "teacher_config"]
+    bytes: int
+    sha256: str
+
+
+class ModelConfig(View):
+    """config.json: everything needed to rebuild the network and to feed it."""
+
+    format: Literal["stillhouse-model/1"] = "stillhouse-model/1"
+    architecture: Architecture
+    facts: DataFacts
+    """Shape, classes and columns of the data it was made on."""
+    mean: list[float]
+    """Per channel (images) or input (tables): the network subtracts it itself, in its first layer."""
+    std: list[float]
+    parameters: int
+    preprocessing: str
+    """In words: what to feed model.onnx and the torch module."""
+
+
+class Finished(View):
+    """The work is done and the files are in place."""
+
+    type: Literal["finished"] = "finished"
+    report: Report
+    verdict: Verdict | None
+    student: ModelConfig
+    teacher: ModelConfig | None
+    """Of a teacher trained in this job; its weights are among the files."""
+    files: list[OutputFile]
+
+
+class Failed(View):
+    """The work cannot go on."""
+
+    type: Literal["failed"] = "failed"
+    code: str
+    detail: str
+    hint: str
+    retry: bool = False
+
+
+TrainerEvent = Annotated[
+    PhaseStarted | Progress | Metrics | LogLine | Finished | Failed, Field(discriminator="type")
+]
+TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)

@@ -1,0 +1,201 @@
+"""The job spec: what a client posts. Four fields are enough; the resolved spec echoes everything else."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stillhouse.spec.base import (
+    AUTO,
+    Auto,
+    Contract,
+    Labels,
+    LaxTuple,
+    Name,
+    Probability,
+    Seed,
+)
+from stillhouse.spec.facts import Task
+from stillhouse.spec.ids import DatasetId, ModelId
+from stillhouse.spec.losses import Loss, Temperature
+from stillhouse.spec.students import Architecture
+
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class EarlyStopping(Contract):
+    """Stop when the validation loss has not fallen for a while, and keep the best weights seen."""
+
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Epochs without improvement before training stops."""
+    min_delta: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Improvement smaller than this does not count."""
+
+
+class Augmentation(Contract):
+    """Random views of training images. Teacher and student always see the same view."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=64)] = 0
+    """Shift each image by up to this many pixels in each direction; what enters is zero."""
+    horizontal_flip: bool = False
+    """Mirror each image with probability one half."""
+
+
+class Training(Contract):
+    """How weights are fitted."""
+
+    epochs: Epochs | Auto = AUTO
+    """Passes over the training split. auto: enough for about 3,000 steps, between 10 and 200."""
+    batch_size: BatchSize | Auto = AUTO
+    """Rows per step. auto: 128, or 32 when there are fewer than 1,280 training rows."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: LearningRate | Auto = AUTO
+    """Peak step size. auto: 0.003 for adamw and adam on an mlp, 0.002 on a network with batch norm, 0.05 for sgd."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] | Auto = AUTO
+    """auto: 0.01 for adamw, 0 for adam, 0.0005 for sgd."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | Auto = AUTO
+    """Nesterov momentum of sgd. auto: 0.9. The other optimizers take none."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the step size falls to zero over all steps; constant keeps it."""
+    warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Epochs over which the step size rises linearly from zero."""
+    precision: Literal["fp32", "bf16"] | Auto = AUTO
+    """Arithmetic of the forward and backward pass; losses are always fp32. auto: fp32."""
+    augmentation: Augmentation = Augmentation()
+    seed: Seed | Auto = AUTO
+    """Start of every random stream. auto: 0, and for a teacher the seed of `training`. The same seed gives the same weights on the same kind of device."""
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _momentum_belongs_to_sgd(self) -> Self:
+        if self.momentum not in (AUTO, 0.0) and self.optimizer != "sgd":
+            raise ValueError(f"momentum belongs to sgd; {self.optimizer} has its own")
+        return self
+
+
+class TrainTeacher(Training):
+    """A teacher trained here on the true labels, before it teaches."""
+
+    architecture: Architecture
+
+
+class Teacher(Contract):
+    """Who teaches: exactly one of the fields."""
+
+    train: TrainTeacher | None = None
+    """Train an architecture on the dataset's labels first."""
+    model: ModelId | None = None
+    """A model the service holds: a teacher or a student of an earlier job."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        _exactly_one_of(self, "train", "model")
+        return self
+
+
+class DatasetRef(Contract):
+    """Which data: exactly one of the fields."""
+
+    builtin: Literal["digits"] | None = None
+    """Data that comes with the service: 1,797 handwritten digits of 8×8 pixels, from scikit-learn."""
+    id: DatasetId | None = None
+    """An uploaded dataset."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        _exactly_one_of(self, "builtin", "id")
+        return self
+
+
+class Finetune(Contract):
+    """A last stage on the true labels alone, after the teacher has gone."""
+
+    epochs: Epochs | Auto = AUTO
+    """auto: a tenth of the distillation's epochs, at least one."""
+    learning_rate: LearningRate | Auto = AUTO
+    """Peak step size. auto: a tenth of the distillation's."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Evaluation(Contract):
+    """What is measured on the test split, which nothing is trained on."""
+
+    baseline: bool = True
+    """Also train the same student without a teacher, with the same budget, seed and schedule."""
+
+
+class Targets(Contract):
+    """What the student must reach for the verdict `passed`. Only what is given counts."""
+
+    min_accuracy: Probability | None = None
+    min_agreement: Probability | None = None
+    """Share of test rows on which student and teacher give the same class."""
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Size of model.safetensors, in 10⁶ bytes."""
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median of one row through the exported student on the worker's CPU."""
+
+
+class Export(Contract):
+    """Files beside model.safetensors."""
+
+    onnx: bool = True
+    """model.onnx with a dynamic batch, checked against the torch student on test rows."""
+
+
+class Resources(Contract):
+    """Where and how long."""
+
+    device: Literal["cpu", "cuda"] | Auto = AUTO
+    """auto: CUDA when the worker has it."""
+    max_hours: Annotated[float, Field(gt=0, le=24 * 365)] | None = None
+    """The job fails with `time_limit` after this many hours of running; None: the service's own limit."""
+
+
+
+
+class JobSpec(Contract):
+    """One distillation."""
+
+    name: Name | None = None
+    """What you call it; need not be unique."""
+    task: Task | Auto = AUTO
+    """auto: what the dataset is."""
+    teacher: Teacher
+    dataset: DatasetRef
+    student: Architecture
+    temperature: Temperature | Auto = AUTO
+    """Short for the temperature of the `kd` loss. auto: 4."""
+    losses: Annotated[tuple[Loss, ...], LaxTuple, Field(min_length=1, max_length=16)] | Auto = AUTO
+    """Weighted sum to minimise. auto: 0.9 · kd + 0.1 · ce."""
+    training: Training = Training()
+    finetune: Finetune | None = None
+    evaluation: Evaluation = Evaluation()
+    targets: Targets = Targets()
+    export: Export = Export()
+    resources: Resources = Resources()
+    labels: Labels = Field(default_factory=dict)
+    """Your own key-value pairs; lists of jobs can be filtered by them."""
+
+    @model_validator(mode="after")
+    def _losses_agree(self) -> Self:
+        if isinstance(self.losses, str):
+            return self
+        kinds = [loss.kind for loss in self.losses]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("losses: each kind may appear once; add the weights of equal ones")
+        if all(loss.weight == 0 for loss in self.losses):
+            raise ValueError("losses: at least one weight must be above 0")
+        for loss in self.losses:
+            if loss.kind == "kd" and AUTO not in (loss.temperature, self.temperature) and loss.temperature != self.temperature:
+                raise ValueError(f"temperature is {self.temperature} but the kd loss says {loss.temperature}; give one of them")
+        if self.temperature != AUTO and "kd" not in kinds:
+            raise ValueError("temperature belongs to the kd loss, and `losses` has none")
+        return self
+
+
+def _exactly_one_of(model: Contract, *names: str) -> None:
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(names)}; got {' and '.join(given) or 'none'}")

@@ -1,0 +1,39 @@
+"""What a service allows one job and one upload to ask for. Operators set them; the API and the readers obey."""
+
+from pydantic import Field
+
+from stillhouse.spec.base import Contract
+
+
+class Limits(Contract):
+    """Upper bounds. Every refusal names the bound that was met."""
+
+    max_epochs: int = Field(default=10_000, ge=1)
+    """Epochs of any one training stage."""
+    max_parameters: int = Field(default=200_000_000, ge=1)
+    """Parameters of a teacher or student trained here."""
+    max_batch_size: int = Field(default=8192, ge=1)
+    max_hours: float = Field(default=24 * 7, gt=0)
+    """Longest run of one job."""
+    max_upload_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """Bytes of one uploaded file."""
+    max_expanded_bytes: int = Field(default=8 * 1024**3, ge=1)
+    """Bytes an upload may unfold to, and bytes of the stored array."""
+    max_rows: int = Field(default=5_000_000, ge=1)
+    max_columns: int = Field(default=10_000, ge=1)
+    """Columns of a table, and 0/1 inputs its categories become."""
+    max_classes: int = Field(default=10_000, ge=2)
+    max_categories: int = Field(default=200, ge=2)
+    """Different values of one text column of a table."""
+    max_image_side: int = Field(default=1024, ge=1)
+    """Pixels of the longer side of a stored image."""
+    max_image_pixels: int = Field(default=50_000_000, ge=1)
+    """Pixels of one uploaded image before it is resized."""
+    max_compression_ratio: float = Field(default=200, gt=1)
+    """Unpacked ÷ packed bytes of an archive; beyond it is a bomb."""
+    max_ingest_seconds: float = Field(default=600, gt=0)
+    """Time one upload may take to read and check."""
+    max_ingest_memory_bytes: int = Field(default=6 * 1024**3, ge=1)
+    """Address space of the process that reads an upload."""
+    max_body_bytes: int = Field(default=1024**2, ge=1)
+    """Bytes of a JSON body."""

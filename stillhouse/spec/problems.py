@@ -1,0 +1,76 @@
+"""From what pydantic found to what a person can mend: one entry per field, at its JSON pointer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from stillhouse.spec.errors import FieldError
+
+_CODES = {
+    "extra_forbidden": "unknown_field",
+    "missing": "required",
+    "union_tag_invalid": "unknown_choice",
+    "union_tag_not_found": "required",
+    "literal_error": "unknown_choice",
+    "finite_number": "not_finite",
+    "value_error": "contradiction",
+}
+
+
+def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
+    """Translate `error`, raised on the parsed JSON `given`. The values themselves are not repeated: they may be secret."""
+    found: dict[str, list[tuple[str, str, bool]]] = {}
+    for item in error.errors(include_url=False, include_input=False):
+        pointer = _pointer(item["loc"], given, item["type"])
+        auto = item["type"] == "literal_error" and item.get("ctx", {}).get("expected") == "'auto'"
+        code = _CODES.get(item["type"], item["type"])
+        found.setdefault(pointer, []).append((code, _sentence(item), auto))
+    return [_merged(pointer, entries) for pointer, entries in found.items() if not _only_a_consequence(pointer, entries, found)]
+
+
+def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
+    """Keep the steps of `loc` that exist in the input; the others are pydantic's names for members of a union."""
+    steps = list(loc)
+    out: list[str] = []
+    here = given
+    for position, step in enumerate(steps):
+        last = position == len(steps) - 1
+        if isinstance(here, dict) and step in here:
+            here = here[step]
+        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+            here = here[step]
+        elif not (last and kind == "missing"):
+            continue
+        out.append(str(step).replace("~", "~0").replace("/", "~1"))
+    return "".join(f"/{step}" for step in out)
+
+
+def _sentence(item: Any) -> str:
+    kind, message, ctx = item["type"], str(item["msg"]), item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "There is no such field."
+    if kind == "missing":
+        return "This field is required."
+    if kind == "union_tag_invalid":
+        return f"Unknown {str(ctx.get('discriminator', 'kind')).strip(chr(39))}; it can be {ctx.get('expected_tags')}."
+    if kind == "union_tag_not_found":
+        return f"Say which with the field {ctx.get('discriminator')}."
+    if kind == "value_error":
+        return message.removeprefix("Value error, ").capitalize() + "."
+    return message.replace("Input should", "Should").rstrip(".") + "."
+
+
+def _merged(pointer: str, entries: list[tuple[str, str, bool]]) -> FieldError:
+    """A field that is `number or auto` fails once per member of the union; the person made one mistake."""
+    real = [entry for entry in entries if not entry[2]]
+    code, sentence, _ = (real or entries)[0]
+    if real and len(real) < len(entries):
+        sentence = sentence.rstrip(".") + ", or auto."
+    return FieldError(pointer=pointer, code=code, detail=sentence)
+
+
+def _only_a_consequence(pointer: str, entries: list[tuple[str, str, bool]], found: Iterable[str]) -> bool:
+    """A list is reported too short (and not `auto`) when its items were refused: the items' own entries suffice."""
+    follows = all(auto or code == "too_short" for code, _, auto in entries)
+    return follows and any(other.startswith(f"{pointer}/") for other in found)

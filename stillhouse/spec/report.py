@@ -1,0 +1,92 @@
+"""What a finished job measured. Every number here was measured in that job; what was not is None."""
+
+from pydantic import Field
+
+from stillhouse.spec.base import View
+from stillhouse.spec.facts import Split
+
+
+class Latency(View):
+    """Time of one forward pass through ONNX Runtime on the worker's CPU."""
+
+    batch: int
+    median_ms: float
+    p90_ms: float
+    runs: int
+    threads: int
+
+
+class Measured(View):
+    """One model on the test split."""
+
+    role: str
+    """teacher, student, or baseline: the same student trained without a teacher."""
+    architecture: str
+    """A short description, such as `mlp 64-1200-1200-10`."""
+    accuracy: float
+    """Share of test rows classified right."""
+    accuracy_interval: tuple[float, float]
+    """95 % Wilson interval of the accuracy: what that many rows can tell."""
+    errors: int
+    rows: int
+    loss: float
+    """Cross-entropy with the labels, nats per row."""
+    agreement: float | None
+    """Share of test rows on which it gives the teacher's class. None for the teacher."""
+    parameters: int
+    size_bytes: int
+    """model.safetensors of this model."""
+    latency: list[Latency] = Field(default_factory=list)
+    """Empty when the model was not exported."""
+    per_class_accuracy: dict[str, float | None]
+
+
+class StageTime(View):
+    """Seconds one phase took."""
+
+    phase: str
+    seconds: float
+
+
+class OnnxCheck(View):
+    """model.onnx against the torch student on real test rows."""
+
+    rows: int
+    max_abs_difference: float
+    """Largest difference of any logit."""
+    tolerance: float
+    same_class: float
+    """Share of rows with the same class."""
+
+
+class TargetResult(View):
+    """One stated target."""
+
+    name: str
+    wanted: float
+    measured: float
+    met: bool
+
+
+class Report(View):
+    """report.json."""
+
+    models: list[Measured]
+    """Teacher, student and, unless switched off, baseline."""
+    split: Split = "test"
+    gap_recovered: float | None
+    """(student - baseline) / (teacher - baseline) in accuracy; None without a baseline or when the teacher is not better."""
+    targets: list[TargetResult] = Field(default_factory=list)
+    onnx: OnnxCheck | None = None
+    stages: list[StageTime] = Field(default_factory=list)
+    epochs_run: dict[str, int] = Field(default_factory=dict)
+    """Epochs each stage really ran (early stopping may end one)."""
+    device: str
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Versions of what made the numbers."""
+    warnings: list[str] = Field(default_factory=list)
+    """What a careful reader must know: a teacher no better than the baseline, leaked duplicates …"""
+
+    def of(self, role: str) -> Measured | None:
+        """The row of `role`."""
+        return next((m for m in self.models if m.role == role), None)

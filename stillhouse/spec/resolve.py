@@ -1,0 +1,184 @@
+"""From the spec a client wrote to the spec that runs: check it against the data, then give every `auto` its value.
+
+Pure functions of the spec, the facts and the limits: the API calls them before a row is written, the CLI could.
+"""
+
+import math
+
+from stillhouse.spec.base import AUTO, concrete
+from stillhouse.spec.errors import FieldError, InvalidSpec
+from stillhouse.spec.facts import DataFacts
+from stillhouse.spec.job import Finetune, JobSpec, Teacher, Training
+from stillhouse.spec.limits import Limits
+from stillhouse.spec.losses import Ce, Kd, Loss
+from stillhouse.spec.students import Architecture, Mlp
+
+DEFAULT_TEMPERATURE = 4.0
+_TARGET_STEPS = 3_000
+
+
+def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: DataFacts | None = None) -> JobSpec:
+    """Return `spec` without any `auto`.
+
+    `teacher_facts` are the facts of the data a `model` teacher was made on. Raises InvalidSpec with one entry
+    per field that does not fit the data, the teacher or the limits.
+    """
+    wrong = [*_task_errors(spec, facts), *_student_errors(spec, facts, limits)]
+    wrong += _teacher_errors(spec, facts, limits, teacher_facts)
+    resolved = _resolved(spec, facts) if not wrong else spec
+    wrong += _training_errors(resolved, facts, limits)
+    if wrong:
+        count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
+        raise InvalidSpec(f"The spec does not fit: {count} to mend.", errors=wrong)
+    return resolved
+
+
+def _task_errors(spec: JobSpec, facts: DataFacts) -> list[FieldError]:
+    if spec.task in (AUTO, facts.task):
+        return []
+    return [FieldError(pointer="/task", code="task_mismatch", detail=f"The dataset is for {facts.task}; say {facts.task} or auto.")]
+
+
+def _student_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[FieldError]:
+    return _architecture_errors(spec.student, "/student", facts, limits)
+
+
+def _architecture_errors(net: Architecture, pointer: str, facts: DataFacts, limits: Limits) -> list[FieldError]:
+    if reason := net.misfit(facts):
+        return [FieldError(pointer=pointer, code="architecture_misfit", detail=f"The {net.name} does not fit the dataset: {reason}.")]
+    if (size := net.parameters(facts)) > limits.max_parameters:
+        detail = f"The network has {size:,} parameters, the limit is {limits.max_parameters:,}: make it narrower or shallower."
+        return [FieldError(pointer=pointer, code="too_many_parameters", detail=detail)]
+    return []
+
+
+def _teacher_errors(spec: JobSpec, facts: DataFacts, limits: Limits, teacher: DataFacts | None) -> list[FieldError]:
+    if spec.teacher.train is not None:
+        return _architecture_errors(spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits)
+    if teacher is None:
+        return []
+    if teacher.shape != facts.shape:
+        detail = f"The teacher takes rows of shape {list(teacher.shape)}, the dataset has {list(facts.shape)}: use a teacher made for this data."
+        return [FieldError(pointer="/teacher/model", code="shape_mismatch", detail=detail)]
+    if teacher.classes != facts.classes:
+        return [FieldError(pointer="/teacher/model", code="class_mismatch", detail=_class_difference(teacher, facts))]
+    if [f.name for f in teacher.features] != [f.name for f in facts.features] or any(
+        a.categories != b.categories for a, b in zip(teacher.features, facts.features, strict=True)
+    ):
+        detail = "The teacher was made for other columns: the dataset must have the same columns in the same order."
+        return [FieldError(pointer="/teacher/model", code="column_mismatch", detail=detail)]
+    return []
+
+
+def _class_difference(teacher: DataFacts, facts: DataFacts) -> str:
+    if len(teacher.classes) != len(facts.classes):
+        return f"The teacher knows {len(teacher.classes)} classes, the dataset has {len(facts.classes)}: they must be the same."
+    other = next(f"{b!r} where the teacher has {a!r}" for a, b in zip(teacher.classes, facts.classes, strict=True) if a != b)
+    return f"The classes differ: the dataset has {other}. They must be the same in the same order."
+
+
+def _training_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[FieldError]:
+    wrong: list[FieldError] = []
+    stages: list[tuple[str, Training | Finetune]] = [("/training", spec.training)]
+    if spec.teacher.train is not None:
+        stages.append(("/teacher/train", spec.teacher.train))
+    if spec.finetune is not None:
+        stages.append(("/finetune", spec.finetune))
+    for pointer, stage in stages:
+        wrong += _stage_errors(pointer, stage, facts, limits)
+    if spec.resources.max_hours is not None and spec.resources.max_hours > limits.max_hours:
+        detail = f"At most {limits.max_hours:g} hours are allowed here."
+        wrong.append(FieldError(pointer="/resources/max_hours", code="over_limit", detail=detail))
+    return wrong
+
+
+def _stage_errors(pointer: str, stage: Training | Finetune, facts: DataFacts, limits: Limits) -> list[FieldError]:
+    wrong: list[FieldError] = []
+    if not isinstance(stage.epochs, str) and stage.epochs > limits.max_epochs:
+        detail = f"{stage.epochs} epochs are more than the limit of {limits.max_epochs}."
+        wrong.append(FieldError(pointer=f"{pointer}/epochs", code="over_limit", detail=detail))
+    if isinstance(stage, Finetune):
+        return wrong
+    if not isinstance(stage.batch_size, str) and stage.batch_size > limits.max_batch_size:
+        detail = f"A batch of {stage.batch_size} is more than the limit of {limits.max_batch_size}."
+        wrong.append(FieldError(pointer=f"{pointer}/batch_size", code="over_limit", detail=detail))
+    if not isinstance(stage.epochs, str) and stage.warmup_epochs > stage.epochs:
+        detail = f"Warm-up of {stage.warmup_epochs:g} epochs is longer than the {stage.epochs} epochs of training."
+        wrong.append(FieldError(pointer=f"{pointer}/warmup_epochs", code="too_long", detail=detail))
+    moves = stage.augmentation.crop_padding > 0 or stage.augmentation.horizontal_flip
+    if moves and facts.task != "image-classification":
+        wrong.append(FieldError(pointer=f"{pointer}/augmentation", code="not_for_tables", detail="Crops and flips are for images; leave augmentation out."))
+    if stage.early_stopping is not None and not facts.rows.get("validation"):
+        detail = "Early stopping watches the validation split, and this dataset has none: upload it with one."
+        wrong.append(FieldError(pointer=f"{pointer}/early_stopping", code="no_validation_split", detail=detail))
+    return wrong
+
+
+def _resolved(spec: JobSpec, facts: DataFacts) -> JobSpec:
+    temperature, losses = _losses(spec)
+    training = _training(spec.training, spec.student, facts, seed=0)
+    changes: dict[str, object] = {
+        "task": facts.task,
+        "temperature": temperature,
+        "losses": losses,
+        "training": training,
+        "teacher": _teacher(spec.teacher, facts, seed=concrete(training.seed)),
+        "finetune": _finetune(spec.finetune, training),
+    }
+    return spec.model_copy(update=changes)
+
+
+def _losses(spec: JobSpec) -> tuple[float | str, tuple[Loss, ...]]:
+    temperature = DEFAULT_TEMPERATURE if isinstance(spec.temperature, str) else spec.temperature
+    given: tuple[Loss, ...] = (Kd(kind="kd"), Ce(kind="ce")) if isinstance(spec.losses, str) else spec.losses
+    out: list[Loss] = []
+    for loss in given:
+        alone = len(given) == 1
+        if isinstance(loss, Kd):
+            t = temperature if isinstance(loss.temperature, str) else loss.temperature
+            weight = (1.0 if alone else 0.9) if isinstance(loss.weight, str) else loss.weight
+            out.append(loss.model_copy(update={"temperature": t, "weight": weight}))
+            temperature = t
+        else:
+            weight = (1.0 if alone else 0.1) if isinstance(loss.weight, str) else loss.weight
+            out.append(loss.model_copy(update={"weight": weight}))
+    has_kd = any(isinstance(loss, Kd) for loss in out)
+    return (temperature if has_kd else AUTO), tuple(out)
+
+
+def _teacher(teacher: Teacher, facts: DataFacts, *, seed: int) -> Teacher:
+    if teacher.train is None:
+        return teacher
+    return teacher.model_copy(update={"train": _training(teacher.train, teacher.train.architecture, facts, seed=seed)})
+
+
+def _training(training: Training, net: Architecture, facts: DataFacts, *, seed: int) -> Training:
+    rows = max(1, facts.rows["train"])
+    batch = (128 if rows >= 1280 else 32) if isinstance(training.batch_size, str) else training.batch_size
+    steps = math.ceil(rows / batch)
+    defaults: dict[str, object] = {
+        "epochs": min(200, max(10, round(_TARGET_STEPS / steps))),
+        "batch_size": batch,
+        "learning_rate": _learning_rate(training, net),
+        "weight_decay": {"adamw": 0.01, "adam": 0.0, "sgd": 5e-4}[training.optimizer],
+        "momentum": 0.9 if training.optimizer == "sgd" else 0.0,
+        "precision": "fp32",
+        "seed": seed,
+    }
+    return training.model_copy(update={k: v for k, v in defaults.items() if getattr(training, k) == AUTO})
+
+
+def _learning_rate(training: Training, net: Architecture) -> float:
+    if training.optimizer == "sgd":
+        return 0.05
+    return 0.003 if isinstance(net, Mlp) else 0.002
+
+
+def _finetune(finetune: Finetune | None, training: Training) -> Finetune | None:
+    if finetune is None:
+        return None
+    defaults: dict[str, object] = {
+        "epochs": max(1, concrete(training.epochs) // 10),
+        "learning_rate": concrete(training.learning_rate) / 10,
+    }
+    return finetune.model_copy(update={k: v for k, v in defaults.items() if getattr(finetune, k) == AUTO})

@@ -1,0 +1,233 @@
+"""What the service answers with."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from stillhouse.spec.base import View
+from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.facts import DataFacts, DataReport
+from stillhouse.spec.job import JobSpec
+from stillhouse.spec.report import Report
+from stillhouse.spec.states import JobStatus, Phase, Verdict
+
+Item = TypeVar("Item")
+
+
+class Page(View, Generic[Item]):
+    """A slice of a list, newest first unless the route says otherwise."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    next_cursor: str | None = None
+    """Pass as `after` to read on. It expires after a day."""
+
+
+class JobError(View):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+    hint: str
+
+
+class Condition(View):
+    """A side fact of a job that is neither its status nor its phase."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+class JobProgress(View):
+    """Where the current phase stands."""
+
+    phase: Phase
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    rows_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+class JobUrls(View):
+    """Paths below the service's address."""
+
+    self: str
+    events: str
+    metrics: str
+    log: str
+    artifacts: str
+    bundle: str
+    cancel: str
+
+
+class Job(View):
+    """A job, as it is now. No field depends on the clock: an unchanged job gives the same bytes."""
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None
+    status: JobStatus
+    status_text: str
+    """One sentence for people."""
+    phase: Phase | None
+    progress: JobProgress | None
+    verdict: Verdict | None
+    conditions: list[Condition] = Field(default_factory=list)
+    error: JobError | None
+    attempt: int
+    """How often a worker has taken it up."""
+    spec: JobSpec
+    """As posted."""
+    resolved: JobSpec
+    """As it runs: every `auto` with its value."""
+    dataset_id: str
+    report: Report | None
+    """Once succeeded: the measured table."""
+    student_model_id: str | None
+    teacher_model_id: str | None
+    labels: dict[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    """Start of the latest attempt."""
+    finished_at: datetime | None
+    version: int
+    """Grows with every change; the ETag is made of it."""
+    urls: JobUrls
+
+
+class Estimate(View):
+    """What a job would cost, worked out without running it."""
+
+    teacher_parameters: int | None
+    student_parameters: int
+    student_size_bytes: int
+    steps: int
+    """Optimizer steps of all stages together."""
+
+
+class ValidatedJob(View):
+    """Answer to `validate_only`: what would run."""
+
+    object: Literal["validated_job"] = "validated_job"
+    resolved: JobSpec
+    estimate: Estimate
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Dataset(View):
+    """A stored dataset."""
+
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str
+    source: Literal["upload", "builtin"]
+    format: str
+    """csv, parquet, npz, zip or builtin."""
+    bytes: int
+    """Of the stored file."""
+    sha256: str
+    """Of the stored file: equal data has an equal digest."""
+    facts: DataFacts
+    report: DataReport
+    created_at: datetime
+
+
+class Model(View):
+    """A model the service holds; its id can be a job's teacher."""
+
+    id: str
+    object: Literal["model"] = "model"
+    name: str
+    role: Literal["student", "teacher"]
+    """What it was in the job that made it."""
+    job_id: str
+    config: ModelConfig
+    bytes: int
+    sha256: str
+    accuracy: float | None
+    """On the test split of that job."""
+    created_at: datetime
+
+
+class Artifact(View):
+    """A file of a finished job."""
+
+    name: str
+    object: Literal["artifact"] = "artifact"
+    kind: str
+    bytes: int
+    sha256: str
+    media_type: str
+    url: str
+    created_at: datetime
+
+
+class Event(View):
+    """Something that happened to a job. `seq` grows by one."""
+
+    seq: int
+    object: Literal["event"] = "event"
+    type: Literal["status", "phase", "attempt", "log", "cancel_requested"]
+    level: Literal["info", "warning", "error"]
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+    attempt: int
+    created_at: datetime
+
+
+class Series(View):
+    """One metric over steps."""
+
+    name: str
+    points: list[tuple[int, float]]
+    """(step, value), rising by step."""
+    total_points: int
+    """Before down-sampling."""
+
+
+class MetricSeries(View):
+    """Series of one job."""
+
+    object: Literal["metrics"] = "metrics"
+    job_id: str
+    series: list[Series]
+
+
+class CatalogueEntry(View):
+    """One student or loss the service knows."""
+
+    name: str
+    summary: str
+    tasks: list[str]
+    json_schema: dict[str, Any]
+
+
+class Catalogue(View):
+    """All of a kind."""
+
+    object: Literal["catalogue"] = "catalogue"
+    data: list[CatalogueEntry]
+
+
+class Version(View):
+    """What runs here."""
+
+    version: str
+    api: Literal["v1"] = "v1"
+    database_revision: str | None
+
+
+class Readiness(View):
+    """Whether each part answers."""
+
+    ready: bool
+    checks: dict[str, str]
+    """Part → `ok`, or one sentence."""
+    workers: int
+    """Workers whose heartbeat is fresh. Without one, jobs wait."""
