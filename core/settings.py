@@ -1,0 +1,74 @@
+"""All settings, from `STILLHOUSE_…` environment variables. One place, units in the names, reasons beside the numbers."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stillhouse.spec.limits import Limits
+
+
+class Settings(BaseSettings):
+    """What an operator can turn. The defaults are those of `stillhouse up`: everything in one folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STILLHOUSE_", env_nested_delimiter="__", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path("stillhouse-data")
+    """Folder of everything the embedded service keeps."""
+    database_url: str | None = None
+    """SQLAlchemy URL: `sqlite:///…` or `postgresql+psycopg://…`. None: SQLite in the data folder."""
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    """Celery broker: Redis or Valkey (`redis://`), or RabbitMQ (`amqp://`)."""
+    queue: str = "distill"
+    """Name of the Celery queue, for several services on one broker."""
+    storage_url: str | None = None
+    """Where files are kept: a folder (`file:///…`) or `s3://bucket/prefix`, `gs://…`, `az://…`. None: the data folder."""
+    storage_endpoint: str | None = None
+    """Address of an S3-compatible store that is not AWS. Its credentials come from the usual AWS_… variables."""
+    secret_key: SecretStr | None = None
+    """Signs cursors. At least 32 characters. None: made at first start and kept in the data folder."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    limits: Limits = Limits()
+    """Nested: `STILLHOUSE_LIMITS__MAX_EPOCHS=500`."""
+
+    lease_seconds: float = Field(default=30, gt=0)
+    """A job whose worker has not renewed its lease for this long is taken back."""
+    heartbeat_seconds: float = Field(default=5, gt=0)
+    """How often a worker renews. A third of the lease or less, so that two lost renewals do no harm."""
+    reconcile_seconds: float = Field(default=2, gt=0)
+    """How often the reconciler looks. It bounds how long a lost doorbell delays a job."""
+    cancel_poll_seconds: float = Field(default=0.5, gt=0)
+    """How often a supervisor asks whether its job is still wanted. A cancel takes effect within about twice this."""
+    attempt_limit: int = Field(default=3, ge=1)
+    """Attempts lost with their trainer or worker before a job is failed as poison."""
+    retry_seconds: float = Field(default=2, ge=0)
+    """Pause before the second attempt; each further pause is four times as long."""
+
+    trainer_threads: int | None = Field(default=None, ge=1)
+    """Torch threads of a trainer. None: one per core. The same number gives the same bits."""
+    cuda_visible_devices: str | None = None
+    """Passed to the trainer as CUDA_VISIBLE_DEVICES. None: all of the machine's."""
+
+    @cached_property
+    def resolved_database_url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'stillhouse.db'}"
+
+    @cached_property
+    def resolved_storage_url(self) -> str:
+        """The storage URL in force."""
+        return self.storage_url or (self.data_dir.resolve() / "storage").as_uri()
+
+    @cached_property
+    def work_dir(self) -> Path:
+        """Folder of running attempts and of what a worker caches; lost without harm."""
+        return self.data_dir.resolve() / "work"

@@ -1,0 +1,202 @@
+"""Files of the service: datasets and artifacts, by key. A local folder, or an object store through obstore."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlparse
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from core.settings import Settings
+from stillhouse.spec.errors import NotFound, Unavailable
+
+CHUNK_BYTES = 1024 * 1024
+
+
+class Storage(Protocol):
+    """Keys are made by the server (`projects/…`), never by a caller."""
+
+    def put(self, key: str, source: Path) -> None:
+        """Store a copy of `source`, durable and whole or not at all."""
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `end` (exclusive). Raises NotFound."""
+
+    def fetch(self, key: str, cache: Path) -> Path:
+        """A local path of the file to read from; may be the stored file itself, or a copy below `cache`."""
+
+    def delete(self, key: str) -> None:
+        """Remove one file; a missing one is no error."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove all files below `prefix/`."""
+
+    def check(self) -> None:
+        """Write, read and delete a small file. Raises Unavailable."""
+
+
+def make_storage(settings: Settings) -> Storage:
+    """The storage the settings name."""
+    url = urlparse(settings.resolved_storage_url)
+    if url.scheme == "file":
+        return LocalStorage(Path(unquote(url.path)))
+    return ObjectStorage(settings.resolved_storage_url, endpoint=settings.storage_endpoint)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class LocalStorage:
+    """Files below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, source: Path) -> None:
+        """Copy under a temporary name, sync, rename, sync the folder: a crash leaves the old state or the new."""
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with source.open("rb") as src, part.open("wb") as dst:
+                shutil.copyfileobj(src, dst, CHUNK_BYTES)
+                dst.flush()
+                os.fsync(dst.fileno())
+            part.replace(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise Unavailable("The storage could not keep a file.", hint="Free disk space, then try again.") from error
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield chunks of the file."""
+        try:
+            file = self._path(key).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound("The file is no longer in the storage.") from error
+        with file:
+            file.seek(start)
+            left = None if end is None else end - start
+            while left is None or left > 0:
+                chunk = file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
+                if not chunk:
+                    return
+                left = None if left is None else left - len(chunk)
+                yield chunk
+
+    def fetch(self, key: str, cache: Path) -> Path:
+        """The stored file itself: readers map it, nobody writes it."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFound("The file is no longer in the storage.")
+        return path
+
+    def delete(self, key: str) -> None:
+        """Remove one file."""
+        self._path(key).unlink(missing_ok=True)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove a folder."""
+        shutil.rmtree(self._path(prefix), ignore_errors=True)
+
+    def check(self) -> None:
+        """Prove that the folder can be written."""
+        probe = self.root / f".probe-{os.getpid()}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"ok")
+            probe.unlink()
+        except OSError as error:
+            raise Unavailable("The storage folder cannot be written.", hint="Check its permissions and free space.") from error
+
+    def _path(self, key: str) -> Path:
+        path = (self.root / key).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise ValueError("a storage key left its folder")
+        return path
+
+
+class ObjectStorage:
+    """Objects in S3, GCS or Azure."""
+
+    def __init__(self, url: str, *, endpoint: str | None = None) -> None:
+        options: dict[str, Any] = {}
+        if endpoint is not None:
+            options = {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}
+        self._store = from_url(url, **options)
+
+    def put(self, key: str, source: Path) -> None:
+        """Upload; an object appears whole or not at all."""
+        try:
+            obstore.put(self._store, key, source)
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage could not keep a file.", hint="Check the object store, then try again.") from error
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Stream a range of the object."""
+        try:
+            options: Any = {"range": (start, end)} if end is not None else ({"range": {"offset": start}} if start else None)
+            for chunk in obstore.get(self._store, key, options=options).stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+        except FileNotFoundError as error:
+            raise NotFound("The file is no longer in the storage.") from error
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage does not answer.", hint="Try again in a moment.") from error
+
+    def fetch(self, key: str, cache: Path) -> Path:
+        """Download once into `cache`, under the key's own name; a second call finds it there."""
+        target = cache / hashlib.sha256(key.encode()).hexdigest()
+        if target.is_file():
+            return target
+        cache.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                for chunk in self.read(key):
+                    file.write(chunk)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def delete(self, key: str) -> None:
+        """Remove one object."""
+        try:
+            obstore.delete(self._store, key)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage does not answer.") from error
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove all objects below a prefix."""
+        try:
+            for batch in obstore.list(self._store, prefix=f"{prefix}/"):
+                obstore.delete(self._store, [item["path"] for item in batch])
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage does not answer.") from error
+
+    def check(self) -> None:
+        """Prove that the bucket can be written."""
+        key = f".probe-{os.getpid()}"
+        try:
+            obstore.put(self._store, key, b"ok")
+            obstore.delete(self._store, key)
+        except (BaseError, OSError) as error:
+            raise Unavailable("The object store cannot be written.", hint="Check its address, bucket and credentials.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,58 @@
+"""Queries on events and metrics of jobs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from models.event import EventRow
+from models.job import JobRow
+from models.lifecycle import Lease
+from models.metric import MetricRow
+
+
+def page(session: Session, job_id: str, *, after: int, limit: int, type: str | None = None) -> list[EventRow]:
+    """Events in order, from the one after number `after`; one more than `limit` tells that there are more."""
+    query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > after)
+    if type is not None:
+        query = query.where(EventRow.type == type)
+    return list(session.scalars(query.order_by(EventRow.seq).limit(limit + 1)))
+
+
+def add_metrics(session: Session, lease: Lease, points: Sequence[dict[str, Any]]) -> bool:
+    """Add points `{name, step, value}` of the attempt the lease stands for; False when it no longer does."""
+    if not points:
+        return True
+    held = select(JobRow.id).where(
+        JobRow.id == lease.job_id, JobRow.worker_id == lease.worker_id, JobRow.attempt == lease.attempt
+    )
+    if session.execute(held.with_for_update()).one_or_none() is None:
+        return False
+    rows = {(p["name"], p["step"]): {"job_id": lease.job_id, "attempt": lease.attempt, **p} for p in points}
+    session.execute(insert(MetricRow), list(rows.values()))
+    return True
+
+
+def forget_metrics(session: Session, lease: Lease) -> None:
+    """Drop the series of attempts before this one."""
+    session.execute(delete(MetricRow).where(MetricRow.job_id == lease.job_id, MetricRow.attempt < lease.attempt))
+
+
+def series(
+    session: Session, job_id: str, attempt: int, *, names: Sequence[str], first: int | None, last: int | None
+) -> dict[str, list[tuple[int, float]]]:
+    """Series of one attempt by name, each rising by step, within [first, last]."""
+    query = select(MetricRow.name, MetricRow.step, MetricRow.value).where(
+        MetricRow.job_id == job_id, MetricRow.attempt == attempt
+    )
+    if names:
+        query = query.where(MetricRow.name.in_(names))
+    if first is not None:
+        query = query.where(MetricRow.step >= first)
+    if last is not None:
+        query = query.where(MetricRow.step <= last)
+    out: dict[str, list[tuple[int, float]]] = {}
+    for name, step, value in session.execute(query.order_by(MetricRow.name, MetricRow.step)):
+        out.setdefault(name, []).append((step, value))
+    return out

@@ -1,0 +1,28 @@
+"""Models the service holds: students and teachers of jobs, ready to teach again."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base
+
+
+class ModelRow(Base):
+    """One model. Its weights are an artifact of the job that made it."""
+
+    __tablename__ = "model"
+    __table_args__ = (Index("ix_model_project", "project_id", "id"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    role: Mapped[str] = mapped_column(String(10))
+    config: Mapped[dict[str, Any]]
+    weights_key: Mapped[str] = mapped_column(String(300))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    accuracy: Mapped[float | None]
+    created_at: Mapped[datetime]

@@ -1,0 +1,18 @@
+"""Projects: who owns what."""
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base
+
+
+class ProjectRow(Base):
+    """A tenant. Every other row belongs to one."""
+
+    __tablename__ = "project"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[datetime]

@@ -1,0 +1,31 @@
+"""Queries on what jobs leave: artifacts and models."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.artifact import ArtifactRow
+from models.model import ModelRow
+
+
+def artifacts(session: Session, job_id: str) -> list[ArtifactRow]:
+    """Files of a job, by name."""
+    return list(session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job_id).order_by(ArtifactRow.name)))
+
+
+def artifact(session: Session, job_id: str, name: str) -> ArtifactRow | None:
+    """One file of a job."""
+    return session.get(ArtifactRow, (job_id, name))
+
+
+def model(session: Session, project_id: str, model_id: str) -> ModelRow | None:
+    """A model of this project."""
+    query = select(ModelRow).where(ModelRow.id == model_id, ModelRow.project_id == project_id)
+    return session.scalars(query).one_or_none()
+
+
+def models_page(session: Session, project_id: str, *, before: str | None, limit: int) -> list[ModelRow]:
+    """Models newest first; one more than `limit` tells that there are more."""
+    query = select(ModelRow).where(ModelRow.project_id == project_id)
+    if before is not None:
+        query = query.where(ModelRow.id < before)
+    return list(session.scalars(query.order_by(ModelRow.id.desc()).limit(limit + 1)))

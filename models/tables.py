@@ -1,0 +1,30 @@
+"""All tables, for the migrations and for a look at the whole record."""
+
+from models.api_key import ApiKeyRow
+from models.artifact import ArtifactRow
+from models.base import Base
+from models.dataset import DatasetRow
+from models.event import EventRow
+from models.idempotency import IdempotencyRow
+from models.job import JobRow
+from models.metric import MetricRow
+from models.model import ModelRow
+from models.project import ProjectRow
+from models.worker import WorkerRow
+
+metadata = Base.metadata
+
+__all__ = [
+    "ApiKeyRow",
+    "ArtifactRow",
+    "Base",
+    "DatasetRow",
+    "EventRow",
+    "IdempotencyRow",
+    "JobRow",
+    "MetricRow",
+    "ModelRow",
+    "ProjectRow",
+    "WorkerRow",
+    "metadata",
+]
