@@ -1,0 +1,140 @@
+"""An upload: what a caller may say about a file, what the reading process is told, and what it answers."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from stillhouse.spec.base import Contract, LaxTuple, Seed, View
+from stillhouse.spec.errors import (
+    FieldError,
+    InvalidData,
+    ServerFault,
+    StillhouseError,
+    TooLarge,
+    UnsupportedMedia,
+    error_classes,
+)
+from stillhouse.spec.facts import StoredDataset
+from stillhouse.spec.limits import Limits
+
+UploadFormat = Literal["csv", "parquet", "npz", "zip"]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+SplitShare = Annotated[float, Field(ge=0, lt=1)]
+
+LABEL_NAMES = ("label", "target", "class", "y")
+"""Columns looked for, in this order, when the caller does not name the label column."""
+
+
+class IngestOptions(Contract):
+    """How to read an upload: the query parameters of `POST /v1/datasets`."""
+
+    # Query parameters arrive as text, so "0.2" must be taken for a number here; the bounds stay.
+    model_config = ConfigDict(strict=False)
+
+    label: ColumnName | None = None
+    """Column of a table that holds the class. None: the column named `label`, `target`, `class` or `y`."""
+    split_column: ColumnName | None = None
+    """Column of a table that says train, validation (or val, valid) or test. None: splits are made here."""
+    ignore: Annotated[tuple[ColumnName, ...], LaxTuple, Field(max_length=10_000)] = ()
+    """Columns of a table to leave out."""
+    validation: SplitShare = 0.15
+    """Share of the rows that becomes the validation split, when the upload does not say. 0: none."""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the rows that becomes the test split, when the upload does not say. Train is the rest."""
+    seed: Seed = 0
+    """Start of the random stream that makes the splits. The same seed gives the same splits."""
+    bad_rows: Literal["reject", "drop"] = "reject"
+    """reject: one bad row refuses the upload. drop: bad rows are left out and listed, up to half of all."""
+    image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Side in pixels of the square every image becomes. None: kept when all are equal, else the median."""
+
+    @model_validator(mode="after")
+    def _train_has_rows(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must stay below 1, so that train has rows")
+        return self
+
+    @model_validator(mode="after")
+    def _each_column_has_one_use(self) -> Self:
+        if self.label is not None and self.label == self.split_column:
+            raise ValueError(f"column {self.label!r} cannot be both label and split_column")
+        for use, name in (("label", self.label), ("split_column", self.split_column)):
+            if name in self.ignore:
+                raise ValueError(f"column {name!r} is {use} and cannot be ignored")
+        return self
+
+
+class IngestRequest(Contract):
+    """One file to read, for the process that reads it. Made by the service, never by a caller."""
+
+    source: str | None = None
+    """Path of the uploaded bytes."""
+    builtin: Literal["digits"] | None = None
+    """Instead of a source: data that comes with the service."""
+    format: UploadFormat | Literal["auto"] = "auto"
+    """What the caller says the bytes are; checked against the bytes."""
+    output: str
+    """Path of the stored dataset to write. It appears whole or not at all."""
+    options: IngestOptions = IngestOptions()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.source is None) == (self.builtin is None):
+            raise ValueError("give exactly one of source and builtin")
+        return self
+
+    @property
+    def partial(self) -> str:
+        """Path the stored dataset has until it is complete."""
+        return self.output + ".partial"
+
+
+class StoredUpload(Contract):
+    """A dataset was written."""
+
+    format: UploadFormat | Literal["builtin"]
+    """What the bytes turned out to be."""
+    dataset: StoredDataset
+
+
+class Refusal(View):
+    """The upload was refused."""
+
+    code: Literal["invalid_data", "too_large", "unsupported_media", "server_fault"]
+    """The class of the error, as in `stillhouse.spec.errors`."""
+    detail: str
+    hint: str | None = None
+    errors: list[FieldError] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, error: InvalidData | TooLarge | UnsupportedMedia | ServerFault) -> "Refusal":
+        """The same error, to be written down."""
+        fields = {
+            "code": error.code,
+            "detail": error.detail,
+            "hint": error.hint,
+            "errors": list(error.errors),
+        }
+        return cls.model_validate(fields)
+
+    def error(self) -> StillhouseError:
+        """The same error, to be raised."""
+        return error_classes()[self.code](self.detail, hint=self.hint, errors=self.errors)
+
+
+class IngestAnswer(View):
+    """The one line the reading process prints: `ok` or `error`."""
+
+    ok: StoredUpload | None = None
+    error: Refusal | None = None
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        if (self.ok is None) == (self.error is None):
+            raise ValueError("an answer is either ok or error")
+        return self
+
+
+EXIT_OUT_OF_MEMORY = 12
+"""Exit status of the reading process when it met its own memory limit."""
