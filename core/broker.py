@@ -68,7 +68,12 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": _transport_options(settings.broker_url),
         # A submit must not wait long for a broker that is away: the reconciler rings again anyway.
-        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1},
+        "task_publish_retry_policy": {
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
+        },
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,

@@ -11,7 +11,9 @@ def configure(settings: Settings, *, process: str) -> None:
     """Set up structlog for this process; `process` is bound to every line."""
     level = getattr(logging, settings.log_level.upper())
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
         processors=[

@@ -14,7 +14,11 @@ class Settings(BaseSettings):
     """What an operator can turn. The defaults are those of `stillhouse up`: everything in one folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STILLHOUSE_", env_nested_delimiter="__", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="STILLHOUSE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
     )
 
     data_dir: Path = Path("stillhouse-data")

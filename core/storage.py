@@ -74,7 +74,9 @@ class LocalStorage:
             _sync_folder(target.parent)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise Unavailable("The storage could not keep a file.", hint="Free disk space, then try again.") from error
+            raise Unavailable(
+                "The storage could not keep a file.", hint="Free disk space, then try again."
+            ) from error
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield chunks of the file."""
@@ -115,7 +117,9 @@ class LocalStorage:
             probe.write_bytes(b"ok")
             probe.unlink()
         except OSError as error:
-            raise Unavailable("The storage folder cannot be written.", hint="Check its permissions and free space.") from error
+            raise Unavailable(
+                "The storage folder cannot be written.", hint="Check its permissions and free space."
+            ) from error
 
     def _path(self, key: str) -> Path:
         path = (self.root / key).resolve()
@@ -138,12 +142,18 @@ class ObjectStorage:
         try:
             obstore.put(self._store, key, source)
         except (BaseError, OSError) as error:
-            raise Unavailable("The storage could not keep a file.", hint="Check the object store, then try again.") from error
+            raise Unavailable(
+                "The storage could not keep a file.", hint="Check the object store, then try again."
+            ) from error
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Stream a range of the object."""
         try:
-            options: Any = {"range": (start, end)} if end is not None else ({"range": {"offset": start}} if start else None)
+            options: Any = (
+                {"range": (start, end)}
+                if end is not None
+                else ({"range": {"offset": start}} if start else None)
+            )
             for chunk in obstore.get(self._store, key, options=options).stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError as error:
@@ -191,7 +201,9 @@ class ObjectStorage:
             obstore.put(self._store, key, b"ok")
             obstore.delete(self._store, key)
         except (BaseError, OSError) as error:
-            raise Unavailable("The object store cannot be written.", hint="Check its address, bucket and credentials.") from error
+            raise Unavailable(
+                "The object store cannot be written.", hint="Check its address, bucket and credentials."
+            ) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,9 +20,17 @@ class JobRow(Base):
         Index("ix_job_project", "project_id", "id"),
         # Waiting and running jobs are few among many finished ones. Leases are not indexed, so that renewing
         # one stays an in-place update on PostgreSQL.
-        Index("ix_job_open", "status", "id", sqlite_where=text(f"status NOT IN ({_FINAL})"), postgresql_where=text(f"status NOT IN ({_FINAL})")),
+        Index(
+            "ix_job_open",
+            "status",
+            "id",
+            sqlite_where=text(f"status NOT IN ({_FINAL})"),
+            postgresql_where=text(f"status NOT IN ({_FINAL})"),
+        ),
         CheckConstraint(f"(status IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished_iff_final"),
-        CheckConstraint("status NOT IN ('running', 'cancelling') OR lease_until IS NOT NULL", name="active_has_lease"),
+        CheckConstraint(
+            "status NOT IN ('running', 'cancelling') OR lease_until IS NOT NULL", name="active_has_lease"
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

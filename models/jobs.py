@@ -46,17 +46,27 @@ def create(session: Session, project_id: str, *, spec: JobSpec, resolved: JobSpe
     )
     session.add(row)
     session.flush()
-    first = {"job_id": row.id, "seq": 1, "type": "status", "level": "info", "message": "The job was accepted."}
+    first = {
+        "job_id": row.id,
+        "seq": 1,
+        "type": "status",
+        "level": "info",
+        "message": "The job was accepted.",
+    }
     session.execute(insert(EventRow).values(**first, data={"status": "queued"}, attempt=0, created_at=now))
     return row
 
 
 def get(session: Session, project_id: str, job_id: str) -> JobRow | None:
     """A job of this project."""
-    return session.scalars(select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project_id)).one_or_none()
+    return session.scalars(
+        select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project_id)
+    ).one_or_none()
 
 
-def page(session: Session, project_id: str, wanted: JobFilter, *, before: str | None, limit: int) -> list[JobRow]:
+def page(
+    session: Session, project_id: str, wanted: JobFilter, *, before: str | None, limit: int
+) -> list[JobRow]:
     """Jobs newest first, from the one made just before `before`. One more than `limit` tells that there are more."""
     query = select(JobRow).where(JobRow.project_id == project_id)
     if before is not None:
@@ -90,4 +100,9 @@ def brief(session: Session, job_id: str) -> dict[str, Any] | None:
     row = session.get(JobRow, job_id)
     if row is None:
         return None
-    return {"project_id": row.project_id, "resolved": row.resolved, "dataset_id": row.dataset_id, "name": row.name}
+    return {
+        "project_id": row.project_id,
+        "resolved": row.resolved,
+        "dataset_id": row.dataset_id,
+        "name": row.name,
+    }

@@ -54,7 +54,9 @@ def owner(session: Session, key: str) -> str | None:
     """The project of a valid key."""
     if not key.isascii() or not well_formed(key):
         return None
-    query = select(ApiKeyRow.project_id).where(ApiKeyRow.digest == digest(key), ApiKeyRow.revoked_at.is_(None))
+    query = select(ApiKeyRow.project_id).where(
+        ApiKeyRow.digest == digest(key), ApiKeyRow.revoked_at.is_(None)
+    )
     return session.execute(query).scalar_one_or_none()
 
 

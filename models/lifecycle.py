@@ -94,7 +94,9 @@ def succeed(session: Session, lease: Lease, values: dict[str, Any]) -> bool:
 
 def fail(session: Session, lease: Lease, error: JobError) -> bool:
     """running → failed for a reason that another attempt would meet again."""
-    note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
+    note = Note(
+        type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code}
+    )
     guards = [*_held(lease), JobRow.status == JobStatus.RUNNING]
     return _finish(session, lease.job_id, JobStatus.FAILED, note, guards, {"error": error.model_dump()})
 
@@ -127,7 +129,10 @@ def request_cancel(session: Session, job_id: str) -> JobStatus | None:
     if _finish(session, job_id, JobStatus.CANCELLED, note, [JobRow.status == JobStatus.QUEUED], {}):
         return JobStatus.CANCELLED
     asked = Note(type="cancel_requested", message="Asked to stop.", data={"status": "cancelling"})
-    if _write(session, job_id, asked, [JobRow.status == JobStatus.RUNNING], {"status": JobStatus.CANCELLING}) is not None:
+    if (
+        _write(session, job_id, asked, [JobRow.status == JobStatus.RUNNING], {"status": JobStatus.CANCELLING})
+        is not None
+    ):
         return JobStatus.CANCELLING
     status = session.execute(select(JobRow.status).where(JobRow.id == job_id)).scalar_one_or_none()
     return None if status is None else JobStatus(status)
@@ -135,14 +140,23 @@ def request_cancel(session: Session, job_id: str) -> JobStatus | None:
 
 def expired(session: Session) -> list[tuple[str, int]]:
     """(id, attempt) of jobs whose lease has run out."""
-    query = select(JobRow.id, JobRow.attempt).where(JobRow.status.in_(ACTIVE), JobRow.lease_until < db_now(session))
+    query = select(JobRow.id, JobRow.attempt).where(
+        JobRow.status.in_(ACTIVE), JobRow.lease_until < db_now(session)
+    )
     return [(job_id, attempt) for job_id, attempt in session.execute(query)]
 
 
 def take_back(session: Session, job_id: str, attempt: int, *, limit: int, retry_seconds: float) -> bool:
     """End an attempt whose lease ran out: another one, or failed at the limit, or cancelled if that was asked."""
     gone = [JobRow.attempt == attempt, JobRow.lease_until < db_now(session)]
-    if _finish(session, job_id, JobStatus.CANCELLED, _cancelled_note(), [*gone, JobRow.status == JobStatus.CANCELLING], {}):
+    if _finish(
+        session,
+        job_id,
+        JobStatus.CANCELLED,
+        _cancelled_note(),
+        [*gone, JobRow.status == JobStatus.CANCELLING],
+        {},
+    ):
         return True
     reason = "The worker stopped answering."
     return _lose(session, job_id, gone, reason, limit=limit, retry_seconds=retry_seconds)
@@ -175,10 +189,18 @@ def _held(lease: Lease) -> list[ColumnElement[bool]]:
 
 
 def _lose(
-    session: Session, job_id: str, guards: list[ColumnElement[bool]], reason: str, *, limit: int, retry_seconds: float
+    session: Session,
+    job_id: str,
+    guards: list[ColumnElement[bool]],
+    reason: str,
+    *,
+    limit: int,
+    retry_seconds: float,
 ) -> bool:
     guards = [*guards, JobRow.status == JobStatus.RUNNING]
-    lost = session.execute(select(JobRow.lost_attempts).where(JobRow.id == job_id, *guards)).scalar_one_or_none()
+    lost = session.execute(
+        select(JobRow.lost_attempts).where(JobRow.id == job_id, *guards)
+    ).scalar_one_or_none()
     if lost is None:
         return False
     if lost + 1 >= limit:
@@ -187,18 +209,29 @@ def _lose(
             detail=f"{FAILURE_CODES['attempts_exhausted']} The last one, of {limit}: {reason}",
             hint="Read the job's events for what ended each attempt; a smaller batch or network often helps.",
         )
-        note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
+        note = Note(
+            type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code}
+        )
         values = {"error": error.model_dump(), "lost_attempts": JobRow.lost_attempts + 1}
         return _finish(session, job_id, JobStatus.FAILED, note, guards, values)
     pause = retry_seconds * 4**lost
     note = Note(
-        type="attempt", level="warning", message=f"{reason} The job waits for another attempt.", data={"status": "queued"}
+        type="attempt",
+        level="warning",
+        message=f"{reason} The job waits for another attempt.",
+        data={"status": "queued"},
     )
     return _requeue(session, job_id, note, guards, run_at=db_now(session) + timedelta(seconds=pause), lost=1)
 
 
 def _requeue(
-    session: Session, job_id: str, note: Note, guards: list[ColumnElement[bool]], *, run_at: datetime, lost: int
+    session: Session,
+    job_id: str,
+    note: Note,
+    guards: list[ColumnElement[bool]],
+    *,
+    run_at: datetime,
+    lost: int,
 ) -> bool:
     values = {
         "status": JobStatus.QUEUED,

@@ -66,7 +66,12 @@ class StillhouseError(Exception):
     title: ClassVar[str] = "Something went wrong"
 
     def __init__(
-        self, detail: str, *, hint: str | None = None, errors: Iterable[FieldError] = (), request_id: str | None = None
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        errors: Iterable[FieldError] = (),
+        request_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail

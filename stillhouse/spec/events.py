@@ -62,7 +62,9 @@ class OutputFile(View):
     """A file the trainer left in its output folder."""
 
     name: str
-    kind: Literal["weights", "config", "onnx", "report", "card", "checksums", "teacher_weights", "teacher_config"]
+    kind: Literal[
+        "weights", "config", "onnx", "report", "card", "checksums", "teacher_weights", "teacher_config"
+    ]
     bytes: int
     sha256: str
 

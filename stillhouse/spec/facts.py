@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stillhouse.spec.base import Contract, LaxTuple, View
+from stillhouse.spec.base import Contract, View
 
 Task = Literal["image-classification", "tabular-classification"]
 Split = Literal["train", "validation", "test"]

@@ -153,8 +153,6 @@ class Resources(Contract):
     """The job fails with `time_limit` after this many hours of running; None: the service's own limit."""
 
 
-
-
 class JobSpec(Contract):
     """One distillation."""
 
@@ -188,8 +186,14 @@ class JobSpec(Contract):
         if all(loss.weight == 0 for loss in self.losses):
             raise ValueError("losses: at least one weight must be above 0")
         for loss in self.losses:
-            if loss.kind == "kd" and AUTO not in (loss.temperature, self.temperature) and loss.temperature != self.temperature:
-                raise ValueError(f"temperature is {self.temperature} but the kd loss says {loss.temperature}; give one of them")
+            if (
+                loss.kind == "kd"
+                and AUTO not in (loss.temperature, self.temperature)
+                and loss.temperature != self.temperature
+            ):
+                raise ValueError(
+                    f"temperature is {self.temperature} but the kd loss says {loss.temperature}; give one of them"
+                )
         if self.temperature != AUTO and "kd" not in kinds:
             raise ValueError("temperature belongs to the kd loss, and `losses` has none")
         return self

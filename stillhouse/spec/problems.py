@@ -26,7 +26,11 @@ def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
         auto = item["type"] == "literal_error" and item.get("ctx", {}).get("expected") == "'auto'"
         code = _CODES.get(item["type"], item["type"])
         found.setdefault(pointer, []).append((code, _sentence(item), auto))
-    return [_merged(pointer, entries) for pointer, entries in found.items() if not _only_a_consequence(pointer, entries, found)]
+    return [
+        _merged(pointer, entries)
+        for pointer, entries in found.items()
+        if not _only_a_consequence(pointer, entries, found)
+    ]
 
 
 def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
@@ -36,9 +40,9 @@ def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
     here = given
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+        if (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        ):
             here = here[step]
         elif not (last and kind == "missing"):
             continue

@@ -17,7 +17,9 @@ DEFAULT_TEMPERATURE = 4.0
 _TARGET_STEPS = 3_000
 
 
-def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: DataFacts | None = None) -> JobSpec:
+def resolve(
+    spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: DataFacts | None = None
+) -> JobSpec:
     """Return `spec` without any `auto`.
 
     `teacher_facts` are the facts of the data a `model` teacher was made on. Raises InvalidSpec with one entry
@@ -36,32 +38,54 @@ def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: D
 def _task_errors(spec: JobSpec, facts: DataFacts) -> list[FieldError]:
     if spec.task in (AUTO, facts.task):
         return []
-    return [FieldError(pointer="/task", code="task_mismatch", detail=f"The dataset is for {facts.task}; say {facts.task} or auto.")]
+    return [
+        FieldError(
+            pointer="/task",
+            code="task_mismatch",
+            detail=f"The dataset is for {facts.task}; say {facts.task} or auto.",
+        )
+    ]
 
 
 def _student_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[FieldError]:
     return _architecture_errors(spec.student, "/student", facts, limits)
 
 
-def _architecture_errors(net: Architecture, pointer: str, facts: DataFacts, limits: Limits) -> list[FieldError]:
+def _architecture_errors(
+    net: Architecture, pointer: str, facts: DataFacts, limits: Limits
+) -> list[FieldError]:
     if reason := net.misfit(facts):
-        return [FieldError(pointer=pointer, code="architecture_misfit", detail=f"The {net.name} does not fit the dataset: {reason}.")]
+        return [
+            FieldError(
+                pointer=pointer,
+                code="architecture_misfit",
+                detail=f"The {net.name} does not fit the dataset: {reason}.",
+            )
+        ]
     if (size := net.parameters(facts)) > limits.max_parameters:
         detail = f"The network has {size:,} parameters, the limit is {limits.max_parameters:,}: make it narrower or shallower."
         return [FieldError(pointer=pointer, code="too_many_parameters", detail=detail)]
     return []
 
 
-def _teacher_errors(spec: JobSpec, facts: DataFacts, limits: Limits, teacher: DataFacts | None) -> list[FieldError]:
+def _teacher_errors(
+    spec: JobSpec, facts: DataFacts, limits: Limits, teacher: DataFacts | None
+) -> list[FieldError]:
     if spec.teacher.train is not None:
-        return _architecture_errors(spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits)
+        return _architecture_errors(
+            spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits
+        )
     if teacher is None:
         return []
     if teacher.shape != facts.shape:
         detail = f"The teacher takes rows of shape {list(teacher.shape)}, the dataset has {list(facts.shape)}: use a teacher made for this data."
         return [FieldError(pointer="/teacher/model", code="shape_mismatch", detail=detail)]
     if teacher.classes != facts.classes:
-        return [FieldError(pointer="/teacher/model", code="class_mismatch", detail=_class_difference(teacher, facts))]
+        return [
+            FieldError(
+                pointer="/teacher/model", code="class_mismatch", detail=_class_difference(teacher, facts)
+            )
+        ]
     if [f.name for f in teacher.features] != [f.name for f in facts.features] or any(
         a.categories != b.categories for a, b in zip(teacher.features, facts.features, strict=True)
     ):
@@ -73,7 +97,11 @@ def _teacher_errors(spec: JobSpec, facts: DataFacts, limits: Limits, teacher: Da
 def _class_difference(teacher: DataFacts, facts: DataFacts) -> str:
     if len(teacher.classes) != len(facts.classes):
         return f"The teacher knows {len(teacher.classes)} classes, the dataset has {len(facts.classes)}: they must be the same."
-    other = next(f"{b!r} where the teacher has {a!r}" for a, b in zip(teacher.classes, facts.classes, strict=True) if a != b)
+    other = next(
+        f"{b!r} where the teacher has {a!r}"
+        for a, b in zip(teacher.classes, facts.classes, strict=True)
+        if a != b
+    )
     return f"The classes differ: the dataset has {other}. They must be the same in the same order."
 
 
@@ -92,7 +120,9 @@ def _training_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[Fi
     return wrong
 
 
-def _stage_errors(pointer: str, stage: Training | Finetune, facts: DataFacts, limits: Limits) -> list[FieldError]:
+def _stage_errors(
+    pointer: str, stage: Training | Finetune, facts: DataFacts, limits: Limits
+) -> list[FieldError]:
     wrong: list[FieldError] = []
     if not isinstance(stage.epochs, str) and stage.epochs > limits.max_epochs:
         detail = f"{stage.epochs} epochs are more than the limit of {limits.max_epochs}."
@@ -103,14 +133,24 @@ def _stage_errors(pointer: str, stage: Training | Finetune, facts: DataFacts, li
         detail = f"A batch of {stage.batch_size} is more than the limit of {limits.max_batch_size}."
         wrong.append(FieldError(pointer=f"{pointer}/batch_size", code="over_limit", detail=detail))
     if not isinstance(stage.epochs, str) and stage.warmup_epochs > stage.epochs:
-        detail = f"Warm-up of {stage.warmup_epochs:g} epochs is longer than the {stage.epochs} epochs of training."
+        detail = (
+            f"Warm-up of {stage.warmup_epochs:g} epochs is longer than the {stage.epochs} epochs of training."
+        )
         wrong.append(FieldError(pointer=f"{pointer}/warmup_epochs", code="too_long", detail=detail))
     moves = stage.augmentation.crop_padding > 0 or stage.augmentation.horizontal_flip
     if moves and facts.task != "image-classification":
-        wrong.append(FieldError(pointer=f"{pointer}/augmentation", code="not_for_tables", detail="Crops and flips are for images; leave augmentation out."))
+        wrong.append(
+            FieldError(
+                pointer=f"{pointer}/augmentation",
+                code="not_for_tables",
+                detail="Crops and flips are for images; leave augmentation out.",
+            )
+        )
     if stage.early_stopping is not None and not facts.rows.get("validation"):
         detail = "Early stopping watches the validation split, and this dataset has none: upload it with one."
-        wrong.append(FieldError(pointer=f"{pointer}/early_stopping", code="no_validation_split", detail=detail))
+        wrong.append(
+            FieldError(pointer=f"{pointer}/early_stopping", code="no_validation_split", detail=detail)
+        )
     return wrong
 
 
@@ -149,7 +189,9 @@ def _losses(spec: JobSpec) -> tuple[float | str, tuple[Loss, ...]]:
 def _teacher(teacher: Teacher, facts: DataFacts, *, seed: int) -> Teacher:
     if teacher.train is None:
         return teacher
-    return teacher.model_copy(update={"train": _training(teacher.train, teacher.train.architecture, facts, seed=seed)})
+    return teacher.model_copy(
+        update={"train": _training(teacher.train, teacher.train.architecture, facts, seed=seed)}
+    )
 
 
 def _training(training: Training, net: Architecture, facts: DataFacts, *, seed: int) -> Training:

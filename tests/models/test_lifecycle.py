@@ -1,0 +1,241 @@
+"""The transitions of a job, on both databases."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from core.db import Database
+from models import datasets, events, jobs, lifecycle
+from models.base import db_now
+from models.job import JobRow
+from stillhouse.spec.facts import DataFacts, DataReport, StoredDataset
+from stillhouse.spec.ids import new_id
+from stillhouse.spec.job import JobSpec
+from stillhouse.spec.states import FINAL, JobStatus
+from stillhouse.spec.views import JobError
+
+SPEC = JobSpec.model_validate(
+    {
+        "teacher": {"train": {"architecture": {"name": "mlp"}}},
+        "dataset": {"builtin": "digits"},
+        "student": {"name": "mlp"},
+    }
+)
+FACTS = DataFacts(
+    task="image-classification",
+    shape=(1, 8, 8),
+    dtype="uint8",
+    classes=("a", "b"),
+    rows={"train": 10, "validation": 2, "test": 2},
+)
+REPORT = DataReport(rows_read=14, rows_kept=14, rows_dropped=0, class_counts={})
+
+
+@pytest.fixture
+def job_id(database: Database, project: str) -> str:
+    with database.write() as session:
+        stored = StoredDataset(facts=FACTS, report=REPORT)
+        data = datasets.add(
+            session,
+            project,
+            id=new_id("ds"),
+            name="d",
+            format="builtin",
+            storage_key="k",
+            bytes=1,
+            sha256="0" * 64,
+            stored=stored,
+        )
+        return jobs.create(session, project, spec=SPEC, resolved=SPEC, dataset_id=data.id).id
+
+
+def claimed(database: Database, job_id: str, worker: str = "wrk_a") -> lifecycle.Lease:
+    with database.write() as session:
+        lease = lifecycle.claim(session, job_id, worker, lease_seconds=60)
+    assert lease is not None
+    return lease
+
+
+def row(database: Database, job_id: str) -> JobRow:
+    with database.read() as session:
+        found = session.get(JobRow, job_id)
+    assert found is not None
+    return found
+
+
+def let_lease_run_out(database: Database, job_id: str) -> None:
+    with database.write() as session:
+        past = db_now(session) - timedelta(seconds=1)
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_until=past))
+
+
+def make_due(database: Database, job_id: str) -> None:
+    with database.write() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(next_run_at=db_now(session)))
+
+
+def test_a_waiting_job_is_claimed_once(database: Database, job_id: str) -> None:
+    claimed(database, job_id)
+    with database.write() as session:
+        assert lifecycle.claim(session, job_id, "wrk_b", lease_seconds=60) is None
+    assert row(database, job_id).attempt == 1
+
+
+def test_a_job_is_not_claimed_before_its_time(database: Database, job_id: str) -> None:
+    with database.write() as session:
+        later = db_now(session) + timedelta(minutes=1)
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(next_run_at=later))
+    with database.write() as session:
+        assert lifecycle.claim(session, job_id, "wrk_a", lease_seconds=60) is None
+        assert lifecycle.waiting(session, limit=10) == []
+
+
+def test_an_older_attempt_can_write_nothing(database: Database, job_id: str) -> None:
+    old = claimed(database, job_id)
+    let_lease_run_out(database, job_id)
+    with database.write() as session:
+        assert lifecycle.expired(session) == [(job_id, 1)]
+        assert lifecycle.take_back(session, job_id, 1, limit=3, retry_seconds=0)
+    new = claimed(database, job_id, "wrk_b")
+    before = row(database, job_id)
+    with database.write() as session:
+        assert not lifecycle.renew(session, old, lease_seconds=60)
+        assert not lifecycle.report_progress(session, old, phase="distilling", progress=None)
+        assert not lifecycle.succeed(session, old, {})
+        assert not lifecycle.fail(session, old, JobError(code="x", detail="x", hint="x"))
+        assert not lifecycle.hand_back(session, old, "x")
+        assert not lifecycle.lose_attempt(session, old, "x", limit=3, retry_seconds=0)
+        assert not lifecycle.add_event(session, job_id, lifecycle.Note(type="log", message="x"), lease=old)
+        assert not events.add_metrics(session, old, [{"name": "a/b", "step": 1, "value": 1.0}])
+        assert lifecycle.status_under(session, old) is None
+        assert lifecycle.status_under(session, new) is JobStatus.RUNNING
+    after = row(database, job_id)
+    assert (after.version, after.event_seq, after.status) == (before.version, before.event_seq, "running")
+
+
+def test_a_lease_that_was_renewed_is_not_taken_back(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    let_lease_run_out(database, job_id)
+    with database.write() as session:
+        assert lifecycle.renew(session, lease, lease_seconds=60)
+    with database.write() as session:
+        assert not lifecycle.take_back(session, job_id, 1, limit=3, retry_seconds=0)
+    assert row(database, job_id).status == "running"
+
+
+def test_renewing_is_no_visible_change(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    version = row(database, job_id).version
+    with database.write() as session:
+        assert lifecycle.renew(session, lease, lease_seconds=60)
+    assert row(database, job_id).version == version
+
+
+def test_lost_attempts_end_at_the_limit(database: Database, job_id: str) -> None:
+    for _ in range(2):
+        lease = claimed(database, job_id)
+        with database.write() as session:
+            assert lifecycle.lose_attempt(session, lease, "The trainer was killed.", limit=3, retry_seconds=0)
+        assert row(database, job_id).status == "queued"
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        assert lifecycle.lose_attempt(session, lease, "The trainer was killed.", limit=3, retry_seconds=0)
+    ended = row(database, job_id)
+    assert ended.status == "failed"
+    assert ended.error is not None
+    assert ended.error["code"] == "attempts_exhausted"
+    assert "The trainer was killed." in ended.error["detail"]
+
+
+def test_each_lost_attempt_waits_four_times_as_long(database: Database, job_id: str) -> None:
+    pauses = []
+    for _ in range(2):
+        lease = claimed(database, job_id)
+        with database.write() as session:
+            now = db_now(session)
+            lifecycle.lose_attempt(session, lease, "x", limit=9, retry_seconds=100)
+        pauses.append((row(database, job_id).next_run_at - now).total_seconds())
+        make_due(database, job_id)
+    assert pauses == pytest.approx([100, 400], abs=5)
+
+
+def test_a_job_handed_back_does_not_count_as_lost(database: Database, job_id: str) -> None:
+    for _ in range(5):
+        lease = claimed(database, job_id)
+        with database.write() as session:
+            assert lifecycle.hand_back(session, lease, "The worker stops.")
+    assert row(database, job_id).lost_attempts == 0
+    assert row(database, job_id).status == "queued"
+
+
+def test_cancelling_a_waiting_job_is_immediate(database: Database, job_id: str) -> None:
+    with database.write() as session:
+        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLED
+        assert lifecycle.claim(session, job_id, "wrk_a", lease_seconds=60) is None
+
+
+def test_cancel_beats_a_result_that_comes_later(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLING
+        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLING
+        assert not lifecycle.succeed(session, lease, {})
+        assert not lifecycle.lose_attempt(session, lease, "x", limit=3, retry_seconds=0)
+        assert lifecycle.cancelled(session, lease)
+        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLED
+    assert row(database, job_id).finished_at is not None
+
+
+def test_a_cancelled_job_whose_worker_died_is_ended(database: Database, job_id: str) -> None:
+    claimed(database, job_id)
+    with database.write() as session:
+        lifecycle.request_cancel(session, job_id)
+    let_lease_run_out(database, job_id)
+    with database.write() as session:
+        assert lifecycle.take_back(session, job_id, 1, limit=3, retry_seconds=0)
+    assert row(database, job_id).status == "cancelled"
+
+
+def test_a_final_job_never_changes(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        assert lifecycle.succeed(session, lease, {"report": {}})
+    done = row(database, job_id)
+    with database.write() as session:
+        assert lifecycle.request_cancel(session, job_id) is JobStatus.SUCCEEDED
+        assert not lifecycle.succeed(session, lease, {})
+        assert not lifecycle.hand_back(session, lease, "x")
+        assert lifecycle.claim(session, job_id, "wrk_b", lease_seconds=60) is None
+    assert row(database, job_id).version == done.version
+
+
+def test_events_are_numbered_without_gaps(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        lifecycle.add_events(session, lease, [lifecycle.Note(type="log", message=str(i)) for i in range(5)])
+        lifecycle.succeed(session, lease, {})
+    with database.read() as session:
+        found = events.page(session, job_id, after=0, limit=100)
+    assert [event.seq for event in found] == list(range(1, 9))
+    assert [event.message for event in found[2:7]] == list("01234")
+
+
+def test_points_of_an_earlier_attempt_are_told_apart(database: Database, job_id: str) -> None:
+    first = claimed(database, job_id)
+    with database.write() as session:
+        assert events.add_metrics(session, first, [{"name": "a/b", "step": s, "value": 1.0} for s in (1, 2)])
+        lifecycle.lose_attempt(session, first, "x", limit=9, retry_seconds=0)
+    second = claimed(database, job_id)
+    with database.write() as session:
+        assert events.add_metrics(session, second, [{"name": "a/b", "step": 1, "value": 2.0}])
+    with database.read() as session:
+        found = events.series(session, job_id, 2, names=(), first=None, last=None)
+    assert found == {"a/b": [(1, 2.0)]}
+
+
+def test_every_transition_written_is_a_legal_one() -> None:
+    for status in JobStatus:
+        assert (not any(status.can_become(other) for other in JobStatus)) == status.final
+        assert status.wording
+    assert {status for status in JobStatus if status.final} == FINAL
