@@ -19,9 +19,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         # SQLite deadlocks when a reader turns writer, so a writing transaction takes the lock at once.
-        self._writer = sessionmaker(
-            self.engine.execution_options(sqlite_begin="IMMEDIATE"), expire_on_commit=False
-        )
+        self._writer = sessionmaker(self.engine.execution_options(sqlite_begin="IMMEDIATE"), expire_on_commit=False)
         self._reader = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -43,9 +41,7 @@ class Database:
 
 def is_outage(error: Exception) -> bool:
     """True when the database was away or busy, so that the same call may work a little later."""
-    return isinstance(error, OperationalError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def _engine(url: str) -> Engine:

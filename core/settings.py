@@ -1,4 +1,4 @@
-"""All settings, from `STILLHOUSE_…` environment variables. One place, units in the names, reasons beside the numbers."""
+"""All settings, from `STILLHOUSE_…` environment variables: units in the names, reasons beside the numbers."""
 
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     queue: str = "distill"
     """Name of the Celery queue, for several services on one broker."""
     storage_url: str | None = None
-    """Where files are kept: a folder (`file:///…`) or `s3://bucket/prefix`, `gs://…`, `az://…`. None: the data folder."""
+    """Where files are kept: `file:///…`, `s3://bucket/prefix`, `gs://…`, `az://…`. None: in the data folder."""
     storage_endpoint: str | None = None
     """Address of an S3-compatible store that is not AWS. Its credentials come from the usual AWS_… variables."""
     secret_key: SecretStr | None = None

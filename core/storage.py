@@ -74,9 +74,7 @@ class LocalStorage:
             _sync_folder(target.parent)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise Unavailable(
-                "The storage could not keep a file.", hint="Free disk space, then try again."
-            ) from error
+            raise Unavailable("The storage could not keep a file.", hint="Free disk space, then try again.") from error
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield chunks of the file."""
@@ -150,9 +148,7 @@ class ObjectStorage:
         """Stream a range of the object."""
         try:
             options: Any = (
-                {"range": (start, end)}
-                if end is not None
-                else ({"range": {"offset": start}} if start else None)
+                {"range": (start, end)} if end is not None else ({"range": {"offset": start}} if start else None)
             )
             for chunk in obstore.get(self._store, key, options=options).stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)

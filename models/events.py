@@ -36,9 +36,7 @@ def add_metrics(session: Session, lease: Lease, points: Sequence[dict[str, Any]]
 
 def forget_metrics(session: Session, lease: Lease) -> None:
     """Drop the series of attempts before this one."""
-    session.execute(
-        delete(MetricRow).where(MetricRow.job_id == lease.job_id, MetricRow.attempt < lease.attempt)
-    )
+    session.execute(delete(MetricRow).where(MetricRow.job_id == lease.job_id, MetricRow.attempt < lease.attempt))
 
 
 def series(

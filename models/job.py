@@ -28,9 +28,7 @@ class JobRow(Base):
             postgresql_where=text(f"status NOT IN ({_FINAL})"),
         ),
         CheckConstraint(f"(status IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished_iff_final"),
-        CheckConstraint(
-            "status NOT IN ('running', 'cancelling') OR lease_until IS NOT NULL", name="active_has_lease"
-        ),
+        CheckConstraint("status NOT IN ('running', 'cancelling') OR lease_until IS NOT NULL", name="active_has_lease"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

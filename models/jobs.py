@@ -59,14 +59,10 @@ def create(session: Session, project_id: str, *, spec: JobSpec, resolved: JobSpe
 
 def get(session: Session, project_id: str, job_id: str) -> JobRow | None:
     """A job of this project."""
-    return session.scalars(
-        select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project_id)
-    ).one_or_none()
+    return session.scalars(select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project_id)).one_or_none()
 
 
-def page(
-    session: Session, project_id: str, wanted: JobFilter, *, before: str | None, limit: int
-) -> list[JobRow]:
+def page(session: Session, project_id: str, wanted: JobFilter, *, before: str | None, limit: int) -> list[JobRow]:
     """Jobs newest first, from the one made just before `before`. One more than `limit` tells that there are more."""
     query = select(JobRow).where(JobRow.project_id == project_id)
     if before is not None:

@@ -30,9 +30,7 @@ def issue(session: Session, project_id: str, *, name: str) -> str:
     body = "".join(secrets.choice(_ALPHABET) for _ in range(32))
     key = f"shk_{body}{zlib.crc32(body.encode()):08x}"
     session.add(
-        ApiKeyRow(
-            id=new_id("key"), project_id=project_id, name=name, digest=digest(key), created_at=db_now(session)
-        )
+        ApiKeyRow(id=new_id("key"), project_id=project_id, name=name, digest=digest(key), created_at=db_now(session))
     )
     session.flush()
     return key
@@ -54,9 +52,7 @@ def owner(session: Session, key: str) -> str | None:
     """The project of a valid key."""
     if not key.isascii() or not well_formed(key):
         return None
-    query = select(ApiKeyRow.project_id).where(
-        ApiKeyRow.digest == digest(key), ApiKeyRow.revoked_at.is_(None)
-    )
+    query = select(ApiKeyRow.project_id).where(ApiKeyRow.digest == digest(key), ApiKeyRow.revoked_at.is_(None))
     return session.execute(query).scalar_one_or_none()
 
 

@@ -94,9 +94,7 @@ def succeed(session: Session, lease: Lease, values: dict[str, Any]) -> bool:
 
 def fail(session: Session, lease: Lease, error: JobError) -> bool:
     """running → failed for a reason that another attempt would meet again."""
-    note = Note(
-        type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code}
-    )
+    note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
     guards = [*_held(lease), JobRow.status == JobStatus.RUNNING]
     return _finish(session, lease.job_id, JobStatus.FAILED, note, guards, {"error": error.model_dump()})
 
@@ -140,9 +138,7 @@ def request_cancel(session: Session, job_id: str) -> JobStatus | None:
 
 def expired(session: Session) -> list[tuple[str, int]]:
     """(id, attempt) of jobs whose lease has run out."""
-    query = select(JobRow.id, JobRow.attempt).where(
-        JobRow.status.in_(ACTIVE), JobRow.lease_until < db_now(session)
-    )
+    query = select(JobRow.id, JobRow.attempt).where(JobRow.status.in_(ACTIVE), JobRow.lease_until < db_now(session))
     return [(job_id, attempt) for job_id, attempt in session.execute(query)]
 
 
@@ -198,9 +194,7 @@ def _lose(
     retry_seconds: float,
 ) -> bool:
     guards = [*guards, JobRow.status == JobStatus.RUNNING]
-    lost = session.execute(
-        select(JobRow.lost_attempts).where(JobRow.id == job_id, *guards)
-    ).scalar_one_or_none()
+    lost = session.execute(select(JobRow.lost_attempts).where(JobRow.id == job_id, *guards)).scalar_one_or_none()
     if lost is None:
         return False
     if lost + 1 >= limit:
@@ -209,9 +203,7 @@ def _lose(
             detail=f"{FAILURE_CODES['attempts_exhausted']} The last one, of {limit}: {reason}",
             hint="Read the job's events for what ended each attempt; a smaller batch or network often helps.",
         )
-        note = Note(
-            type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code}
-        )
+        note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
         values = {"error": error.model_dump(), "lost_attempts": JobRow.lost_attempts + 1}
         return _finish(session, job_id, JobStatus.FAILED, note, guards, values)
     pause = retry_seconds * 4**lost

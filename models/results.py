@@ -9,9 +9,7 @@ from models.model import ModelRow
 
 def artifacts(session: Session, job_id: str) -> list[ArtifactRow]:
     """Files of a job, by name."""
-    return list(
-        session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job_id).order_by(ArtifactRow.name))
-    )
+    return list(session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job_id).order_by(ArtifactRow.name)))
 
 
 def artifact(session: Session, job_id: str, name: str) -> ArtifactRow | None:

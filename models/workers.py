@@ -20,9 +20,7 @@ def register(session: Session, worker_id: str, *, host: str, pid: int) -> None:
 
 def beat(session: Session, worker_id: str, *, job_id: str | None) -> bool:
     """Say that the worker lives, and on what. False when its row is gone."""
-    statement = (
-        update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=db_now(session), job_id=job_id)
-    )
+    statement = update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=db_now(session), job_id=job_id)
     return int(session.execute(statement).rowcount) == 1  # type: ignore[attr-defined]
 
 

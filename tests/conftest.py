@@ -36,9 +36,7 @@ def postgres_server() -> Iterator[str]:
         folder = Path(tempfile.mkdtemp(prefix="stillhouse-pg-", dir="/tmp"))
         folder.chmod(0o755)
         server = PostgresServer(folder, cleanup_mode="delete")
-    yield (
-        make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    )
+    yield (make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False))
     server._cleanup()
 
 

@@ -31,7 +31,7 @@ def concrete(value: T | Auto) -> T:
     """The value of a field of a resolved spec, where no field is `auto` any more."""
     if isinstance(value, str) and value == AUTO:
         raise ValueError("this spec is not resolved: a field is still auto")
-    return value  # type: ignore[return-value]
+    return value
 
 
 # JSON has arrays, Python frozen models want tuples: the container is lax, its items stay strict.

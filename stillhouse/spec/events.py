@@ -62,9 +62,7 @@ class OutputFile(View):
     """A file the trainer left in its output folder."""
 
     name: str
-    kind: Literal[
-        "weights", "config", "onnx", "report", "card", "checksums", "teacher_weights", "teacher_config"
-    ]
+    kind: Literal["weights", "config", "onnx", "report", "card", "checksums", "teacher_weights", "teacher_config"]
     bytes: int
     sha256: str
 
@@ -106,7 +104,5 @@ class Failed(View):
     retry: bool = False
 
 
-TrainerEvent = Annotated[
-    PhaseStarted | Progress | Metrics | LogLine | Finished | Failed, Field(discriminator="type")
-]
+TrainerEvent = Annotated[PhaseStarted | Progress | Metrics | LogLine | Finished | Failed, Field(discriminator="type")]
 TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)

@@ -64,7 +64,8 @@ class Training(Contract):
     """Arithmetic of the forward and backward pass; losses are always fp32. auto: fp32."""
     augmentation: Augmentation = Augmentation()
     seed: Seed | Auto = AUTO
-    """Start of every random stream. auto: 0, and for a teacher the seed of `training`. The same seed gives the same weights on the same kind of device."""
+    """Start of every random stream. auto: 0, and for a teacher the seed of `training`. The
+    same seed gives the same weights on the same kind of device."""
     early_stopping: EarlyStopping | None = None
 
     @model_validator(mode="after")

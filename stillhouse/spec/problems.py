@@ -19,7 +19,7 @@ _CODES = {
 
 
 def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
-    """Translate `error`, raised on the parsed JSON `given`. The values themselves are not repeated: they may be secret."""
+    """Translate `error`, raised on the parsed JSON `given`. Values are not repeated: they may be secret."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
     for item in error.errors(include_url=False, include_input=False):
         pointer = _pointer(item["loc"], given, item["type"])
@@ -37,7 +37,7 @@ def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
     """Keep the steps of `loc` that exist in the input; the others are pydantic's names for members of a union."""
     steps = list(loc)
     out: list[str] = []
-    here = given
+    here: Any = given
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
         if (isinstance(here, dict) and step in here) or (

@@ -75,7 +75,7 @@ class Report(View):
     """Teacher, student and, unless switched off, baseline."""
     split: Split = "test"
     gap_recovered: float | None
-    """(student - baseline) / (teacher - baseline) in accuracy; None without a baseline or when the teacher is not better."""
+    """(student - baseline) / (teacher - baseline) in accuracy; None without a baseline or a better teacher."""
     targets: list[TargetResult] = Field(default_factory=list)
     onnx: OnnxCheck | None = None
     stages: list[StageTime] = Field(default_factory=list)

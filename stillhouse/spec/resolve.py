@@ -17,9 +17,7 @@ DEFAULT_TEMPERATURE = 4.0
 _TARGET_STEPS = 3_000
 
 
-def resolve(
-    spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: DataFacts | None = None
-) -> JobSpec:
+def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: DataFacts | None = None) -> JobSpec:
     """Return `spec` without any `auto`.
 
     `teacher_facts` are the facts of the data a `model` teacher was made on. Raises InvalidSpec with one entry
@@ -51,9 +49,7 @@ def _student_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[Fie
     return _architecture_errors(spec.student, "/student", facts, limits)
 
 
-def _architecture_errors(
-    net: Architecture, pointer: str, facts: DataFacts, limits: Limits
-) -> list[FieldError]:
+def _architecture_errors(net: Architecture, pointer: str, facts: DataFacts, limits: Limits) -> list[FieldError]:
     if reason := net.misfit(facts):
         return [
             FieldError(
@@ -68,24 +64,16 @@ def _architecture_errors(
     return []
 
 
-def _teacher_errors(
-    spec: JobSpec, facts: DataFacts, limits: Limits, teacher: DataFacts | None
-) -> list[FieldError]:
+def _teacher_errors(spec: JobSpec, facts: DataFacts, limits: Limits, teacher: DataFacts | None) -> list[FieldError]:
     if spec.teacher.train is not None:
-        return _architecture_errors(
-            spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits
-        )
+        return _architecture_errors(spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits)
     if teacher is None:
         return []
     if teacher.shape != facts.shape:
         detail = f"The teacher takes rows of shape {list(teacher.shape)}, the dataset has {list(facts.shape)}: use a teacher made for this data."
         return [FieldError(pointer="/teacher/model", code="shape_mismatch", detail=detail)]
     if teacher.classes != facts.classes:
-        return [
-            FieldError(
-                pointer="/teacher/model", code="class_mismatch", detail=_class_difference(teacher, facts)
-            )
-        ]
+        return [FieldError(pointer="/teacher/model", code="class_mismatch", detail=_class_difference(teacher, facts))]
     if [f.name for f in teacher.features] != [f.name for f in facts.features] or any(
         a.categories != b.categories for a, b in zip(teacher.features, facts.features, strict=True)
     ):
@@ -98,9 +86,7 @@ def _class_difference(teacher: DataFacts, facts: DataFacts) -> str:
     if len(teacher.classes) != len(facts.classes):
         return f"The teacher knows {len(teacher.classes)} classes, the dataset has {len(facts.classes)}: they must be the same."
     other = next(
-        f"{b!r} where the teacher has {a!r}"
-        for a, b in zip(teacher.classes, facts.classes, strict=True)
-        if a != b
+        f"{b!r} where the teacher has {a!r}" for a, b in zip(teacher.classes, facts.classes, strict=True) if a != b
     )
     return f"The classes differ: the dataset has {other}. They must be the same in the same order."
 
@@ -120,9 +106,7 @@ def _training_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[Fi
     return wrong
 
 
-def _stage_errors(
-    pointer: str, stage: Training | Finetune, facts: DataFacts, limits: Limits
-) -> list[FieldError]:
+def _stage_errors(pointer: str, stage: Training | Finetune, facts: DataFacts, limits: Limits) -> list[FieldError]:
     wrong: list[FieldError] = []
     if not isinstance(stage.epochs, str) and stage.epochs > limits.max_epochs:
         detail = f"{stage.epochs} epochs are more than the limit of {limits.max_epochs}."
@@ -133,9 +117,7 @@ def _stage_errors(
         detail = f"A batch of {stage.batch_size} is more than the limit of {limits.max_batch_size}."
         wrong.append(FieldError(pointer=f"{pointer}/batch_size", code="over_limit", detail=detail))
     if not isinstance(stage.epochs, str) and stage.warmup_epochs > stage.epochs:
-        detail = (
-            f"Warm-up of {stage.warmup_epochs:g} epochs is longer than the {stage.epochs} epochs of training."
-        )
+        detail = f"Warm-up of {stage.warmup_epochs:g} epochs is longer than the {stage.epochs} epochs of training."
         wrong.append(FieldError(pointer=f"{pointer}/warmup_epochs", code="too_long", detail=detail))
     moves = stage.augmentation.crop_padding > 0 or stage.augmentation.horizontal_flip
     if moves and facts.task != "image-classification":
@@ -148,9 +130,7 @@ def _stage_errors(
         )
     if stage.early_stopping is not None and not facts.rows.get("validation"):
         detail = "Early stopping watches the validation split, and this dataset has none: upload it with one."
-        wrong.append(
-            FieldError(pointer=f"{pointer}/early_stopping", code="no_validation_split", detail=detail)
-        )
+        wrong.append(FieldError(pointer=f"{pointer}/early_stopping", code="no_validation_split", detail=detail))
     return wrong
 
 
@@ -189,9 +169,7 @@ def _losses(spec: JobSpec) -> tuple[float | str, tuple[Loss, ...]]:
 def _teacher(teacher: Teacher, facts: DataFacts, *, seed: int) -> Teacher:
     if teacher.train is None:
         return teacher
-    return teacher.model_copy(
-        update={"train": _training(teacher.train, teacher.train.architecture, facts, seed=seed)}
-    )
+    return teacher.model_copy(update={"train": _training(teacher.train, teacher.train.architecture, facts, seed=seed)})
 
 
 def _training(training: Training, net: Architecture, facts: DataFacts, *, seed: int) -> Training:
