@@ -40,14 +40,18 @@ def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
     here: Any = given
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
-        if (isinstance(here, dict) and step in here) or (
-            isinstance(here, list) and isinstance(step, int) and step < len(here)
-        ):
+        if _has(here, step):
             here = here[step]
         elif not (last and kind == "missing"):
             continue
         out.append(str(step).replace("~", "~0").replace("/", "~1"))
     return "".join(f"/{step}" for step in out)
+
+
+def _has(container: Any, step: int | str) -> bool:
+    if isinstance(container, list):
+        return isinstance(step, int) and step < len(container)
+    return isinstance(container, dict) and step in container
 
 
 def _sentence(item: Any) -> str:

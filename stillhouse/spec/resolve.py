@@ -69,22 +69,21 @@ def _teacher_errors(spec: JobSpec, facts: DataFacts, limits: Limits, teacher: Da
         return _architecture_errors(spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits)
     if teacher is None:
         return []
+    code, detail = "", ""
     if teacher.shape != facts.shape:
-        detail = f"The teacher takes rows of shape {list(teacher.shape)}, the dataset has {list(facts.shape)}: use a teacher made for this data."
-        return [FieldError(pointer="/teacher/model", code="shape_mismatch", detail=detail)]
-    if teacher.classes != facts.classes:
-        return [FieldError(pointer="/teacher/model", code="class_mismatch", detail=_class_difference(teacher, facts))]
-    if [f.name for f in teacher.features] != [f.name for f in facts.features] or any(
-        a.categories != b.categories for a, b in zip(teacher.features, facts.features, strict=True)
-    ):
-        detail = "The teacher was made for other columns: the dataset must have the same columns in the same order."
-        return [FieldError(pointer="/teacher/model", code="column_mismatch", detail=detail)]
-    return []
+        code = "shape_mismatch"
+        detail = f"The teacher takes rows of shape {list(teacher.shape)}, the dataset has {list(facts.shape)}."
+    elif teacher.classes != facts.classes:
+        code, detail = "class_mismatch", _class_difference(teacher, facts)
+    elif teacher.features != facts.features:
+        code = "column_mismatch"
+        detail = "The teacher was made for other columns: they must be the same, in the same order."
+    return [FieldError(pointer="/teacher/model", code=code, detail=detail)] if code else []
 
 
 def _class_difference(teacher: DataFacts, facts: DataFacts) -> str:
     if len(teacher.classes) != len(facts.classes):
-        return f"The teacher knows {len(teacher.classes)} classes, the dataset has {len(facts.classes)}: they must be the same."
+        return f"The teacher knows {len(teacher.classes)} classes, the dataset has {len(facts.classes)}."
     other = next(
         f"{b!r} where the teacher has {a!r}" for a, b in zip(teacher.classes, facts.classes, strict=True) if a != b
     )

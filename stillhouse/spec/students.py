@@ -61,7 +61,11 @@ class Cnn(Contract):
             return "a cnn needs images; for a table use mlp"
         needed = 2 ** (len(self.channels) - 1)
         if min(facts.shape[1:]) < needed:
-            return f"{len(self.channels)} blocks halve the image {len(self.channels) - 1} times and need at least {needed}×{needed} pixels; these are {facts.shape[1]}×{facts.shape[2]}"
+            pools, (height, width) = len(self.channels) - 1, facts.shape[1:]
+            return (
+                f"{len(self.channels)} blocks halve the image {pools} times and need at least "
+                f"{needed}×{needed} pixels; these are {height}×{width}"
+            )
         return None
 
 
@@ -89,7 +93,8 @@ class Resnet(Contract):
         if len(facts.shape) != 3:
             return "a resnet needs images; for a table use mlp"
         if min(facts.shape[1:]) < 4:
-            return f"a resnet halves the image twice and needs at least 4×4 pixels; these are {facts.shape[1]}×{facts.shape[2]}"
+            height, width = facts.shape[1:]
+            return f"a resnet halves the image twice and needs at least 4×4 pixels; these are {height}×{width}"
         return None
 
 
