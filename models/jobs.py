@@ -1,9 +1,10 @@
 """Queries on jobs, and the row a submission makes."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from models.base import db_now
@@ -89,6 +90,11 @@ def remember(session: Session, project_id: str, key: str, *, body_sha256: str, j
         )
     )
     session.flush()
+
+
+def forget_old_keys(session: Session) -> None:
+    """Drop idempotency keys older than two days: no client retries that long."""
+    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < db_now(session) - timedelta(days=2)))
 
 
 def brief(session: Session, job_id: str) -> dict[str, Any] | None:

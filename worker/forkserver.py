@@ -1,0 +1,68 @@
+"""A process that has torch imported and does nothing but fork trainers, so that a job does not wait for imports.
+
+It has one thread, no CUDA and no connection, which is what makes forking it safe. Started by a supervisor with a
+control socket as its only argument; each message on it carries the channel of a trainer to fork, and is answered
+with the trainer's pid; when a trainer ends, its wait status follows.
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+
+from distill.warm import warm
+
+from worker import trainer
+from worker.lifeline import die_with_parent
+
+READY = b"ready"
+
+
+def main() -> None:
+    """Serve until the supervisor goes."""
+    die_with_parent(int(sys.argv[2]))
+    control = socket.socket(fileno=int(sys.argv[1]))
+    warm()
+    control.send(READY)
+    children: dict[int, int] = {}  # pidfd → pid
+    while True:
+        ready, _, _ = select.select([control.fileno(), *children], [], [])
+        for descriptor in ready:
+            if descriptor == control.fileno():
+                _fork(control, children)
+            else:
+                _bury(control, children, descriptor)
+
+
+def _fork(control: socket.socket, children: dict[int, int]) -> None:
+    message, descriptors, _, _ = socket.recv_fds(control, 64, 1)
+    if not message:
+        os._exit(0)
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        control.close()
+        for pidfd in children:
+            os.close(pidfd)
+        _become_trainer(descriptors[0], server)
+    os.close(descriptors[0])
+    children[os.pidfd_open(pid)] = pid
+    control.send(json.dumps({"pid": pid}).encode())
+
+
+def _become_trainer(descriptor: int, server: int) -> None:
+    os.setsid()  # a group of its own, to be killed as one
+    die_with_parent(server)
+    trainer.main(socket.socket(fileno=descriptor))
+
+
+def _bury(control: socket.socket, children: dict[int, int], pidfd: int) -> None:
+    pid = children.pop(pidfd)
+    os.close(pidfd)
+    _, status = os.waitpid(pid, 0)
+    control.send(json.dumps({"exit": pid, "status": status}).encode())
+
+
+if __name__ == "__main__":
+    main()

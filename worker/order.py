@@ -1,0 +1,29 @@
+"""What a supervisor hands to a trainer: one JSON line, paths and numbers, no credentials."""
+
+from pathlib import Path
+
+from stillhouse.spec.base import Contract
+from stillhouse.spec.job import JobSpec
+
+
+class Order(Contract):
+    """One attempt of one job."""
+
+    spec: JobSpec
+    """Resolved."""
+    dataset: str
+    """Path of the stored dataset; only read."""
+    teacher: str | None
+    """Folder with the weights and config of a `model` teacher."""
+    output: str
+    """Empty folder for the results."""
+    scratch: str
+    """Private temporary folder."""
+    cache: str
+    """Folder of teacher outputs, shared by the jobs of one project."""
+    threads: int
+
+    @property
+    def output_path(self) -> Path:
+        """The folder of results."""
+        return Path(self.output)

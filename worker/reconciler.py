@@ -1,0 +1,100 @@
+"""The reconciler: makes the queue agree with the rows. Any number may run; none is needed for what is already running.
+
+`python -m worker.reconciler` runs one until it is told to stop.
+"""
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from types import FrameType
+
+import structlog
+
+from core import log as logs
+from core.broker import Doorbell
+from core.db import Database
+from core.settings import Settings
+from models import jobs, lifecycle
+
+log = structlog.get_logger()
+
+# Jobs rung for in one pass. The others are rung for once these are taken.
+_RING_AT_MOST = 500
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass did."""
+
+    taken_back: int
+    rung: int
+
+
+def reconcile(database: Database, doorbell: Doorbell, settings: Settings) -> Pass:
+    """Take back expired leases, then ring for waiting jobs whose doorbells were lost."""
+    return Pass(taken_back=_take_back(database, settings), rung=_ring(database, doorbell))
+
+
+def _take_back(database: Database, settings: Settings) -> int:
+    with database.read() as session:
+        gone = lifecycle.expired(session)
+    limit, pause = settings.attempt_limit, settings.retry_seconds
+    done = 0
+    for job_id, attempt in gone:
+        with database.write() as session:
+            done += lifecycle.take_back(session, job_id, attempt, limit=limit, retry_seconds=pause)
+    return done
+
+
+def _ring(database: Database, doorbell: Doorbell) -> int:
+    with database.read() as session:
+        waiting = lifecycle.waiting(session, limit=_RING_AT_MOST)
+    # As long as messages lie in the queue, the workers are busy and will come to the others: ringing again would
+    # only fill the broker.
+    if not waiting or doorbell.waiting() != 0:
+        return 0
+    heard = [job_id for job_id in waiting if doorbell.ring(job_id)]
+    with database.write() as session:
+        lifecycle.rung(session, heard)
+    return len(heard)
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Reconcile until `stop` is set. A part that is away is waited for."""
+    database = Database(settings.resolved_database_url)
+    doorbell = Doorbell(settings)
+    passes = 0
+    while not stop.wait(settings.reconcile_seconds):
+        try:
+            done = reconcile(database, doorbell, settings)
+            if passes % 1000 == 0:
+                with database.write() as session:
+                    jobs.forget_old_keys(session)
+            passes += 1
+        except Exception as error:  # noqa: BLE001 - whatever is away now is looked at again in the next pass
+            log.warning("pass failed", error=type(error).__name__)
+            continue
+        if done.taken_back or done.rung:
+            log.info("reconciled", taken_back=done.taken_back, rung=done.rung)
+    doorbell.close()
+    database.close()
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    settings = Settings()
+    logs.configure(settings, process="reconciler")
+    stop = threading.Event()
+
+    def _stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    log.info("reconciling", every_seconds=settings.reconcile_seconds, pid=os.getpid())
+    run(settings, stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The one transaction that makes a job succeed: its report, its files and its models, or none of them."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models import lifecycle
+from models.artifact import ArtifactRow
+from models.base import db_now
+from models.lifecycle import Lease
+from models.model import ModelRow
+from stillhouse.spec.events import Finished, ModelConfig
+from stillhouse.spec.ids import new_id
+from worker.staging import Staged, StoredFile
+
+
+def success(session: Session, lease: Lease, staged: Staged, finished: Finished, stored: list[StoredFile]) -> bool:
+    """Record the result. False, and nothing written, when the lease no longer stands for a running job."""
+    models = {"student": _model(session, lease, staged, finished, stored, "student", "weights", finished.student)}
+    if finished.teacher is not None:
+        models["teacher"] = _model(
+            session, lease, staged, finished, stored, "teacher", "teacher_weights", finished.teacher
+        )
+    values: dict[str, Any] = {
+        "report": finished.report.model_dump(mode="json"),
+        "verdict": finished.verdict,
+        "phase": None,
+        "progress": None,
+        "student_model_id": models["student"].id,
+        "teacher_model_id": models["teacher"].id if "teacher" in models else staged.order.spec.teacher.model,
+    }
+    if not lifecycle.succeed(session, lease, values):
+        return False
+    now = db_now(session)
+    session.add_all(models.values())
+    session.add_all(
+        ArtifactRow(
+            job_id=lease.job_id,
+            name=item.file.name,
+            kind=item.file.kind,
+            storage_key=item.key,
+            bytes=item.file.bytes,
+            sha256=item.file.sha256,
+            created_at=now,
+        )
+        for item in stored
+    )
+    return True
+
+
+def _model(
+    session: Session,
+    lease: Lease,
+    staged: Staged,
+    finished: Finished,
+    stored: list[StoredFile],
+    role: str,
+    kind: str,
+    config: ModelConfig,
+) -> ModelRow:
+    weights = next(item for item in stored if item.file.kind == kind)
+    measured = finished.report.of(role)
+    return ModelRow(
+        id=new_id("mdl"),
+        project_id=staged.project_id,
+        job_id=lease.job_id,
+        name=f"{staged.name} {role}"[:100],
+        role=role,
+        config=config.model_dump(mode="json"),
+        weights_key=weights.key,
+        bytes=weights.file.bytes,
+        sha256=weights.file.sha256,
+        accuracy=None if measured is None else measured.accuracy,
+        created_at=db_now(session),
+    )

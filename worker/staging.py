@@ -1,0 +1,96 @@
+"""What goes in and out of an attempt: inputs from the storage, results into it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.db import Database
+from core.settings import Settings
+from core.storage import Storage, sha256_of
+from models import datasets, jobs, results
+from models.lifecycle import Lease
+from stillhouse.spec.errors import JobFailure, NotFound
+from stillhouse.spec.events import Finished, ModelConfig, OutputFile
+from stillhouse.spec.job import JobSpec
+from worker.folder import AttemptFolder
+from worker.order import Order
+from worker.trainers import threads_of
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An attempt ready to run."""
+
+    order: Order
+    project_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A result in the storage."""
+
+    file: OutputFile
+    key: str
+
+
+def stage(database: Database, storage: Storage, settings: Settings, lease: Lease, folder: AttemptFolder) -> Staged:
+    """Bring the inputs of a claimed job to this machine. Raises JobFailure."""
+    with database.read() as session:
+        job = jobs.brief(session, lease.job_id)
+        assert job is not None, "a claimed job has a row"
+        spec = JobSpec.model_validate(job["resolved"])
+        data = datasets.get(session, job["project_id"], job["dataset_id"])
+        teacher = None if spec.teacher.model is None else results.model(session, job["project_id"], spec.teacher.model)
+    cache = settings.work_dir / "cache"
+    try:
+        if data is None:
+            raise NotFound("The dataset is no longer there.")
+        dataset = storage.fetch(data.storage_key, cache / "datasets")
+    except NotFound as error:
+        hint = "Upload the dataset again and post the job with the new id."
+        raise JobFailure("dataset_unusable", "The stored dataset is no longer there.", hint=hint) from error
+    if spec.teacher.model is not None:
+        if teacher is None:
+            hint = "Post the job with a teacher that exists; GET /v1/models lists them."
+            raise JobFailure("teacher_unusable", "The teacher model is no longer there.", hint=hint)
+        _stage_teacher(storage, teacher.weights_key, teacher.config, folder.teacher, cache / "models")
+    outputs = cache / "teacher-outputs" / job["project_id"]
+    outputs.mkdir(parents=True, exist_ok=True)
+    order = Order(
+        spec=spec,
+        dataset=str(dataset),
+        teacher=None if spec.teacher.model is None else str(folder.teacher),
+        output=str(folder.output),
+        scratch=str(folder.scratch),
+        cache=str(outputs),
+        threads=threads_of(settings),
+    )
+    return Staged(order=order, project_id=job["project_id"], name=job["name"] or lease.job_id)
+
+
+def store(storage: Storage, staged: Staged, lease: Lease, finished: Finished) -> list[StoredFile]:
+    """Keep the results under a prefix of this attempt alone, so that no attempt can touch another's."""
+    prefix = prefix_of(staged.project_id, lease)
+    stored = []
+    for file in finished.files:
+        path = staged.order.output_path / file.name
+        if path.parent != staged.order.output_path or sha256_of(path) != file.sha256:
+            raise JobFailure("engine_fault", f"{file.name} changed after it was written.", hint="Post the job again.")
+        storage.put(f"{prefix}/{file.name}", path)
+        stored.append(StoredFile(file=file, key=f"{prefix}/{file.name}"))
+    return stored
+
+
+def prefix_of(project_id: str, lease: Lease) -> str:
+    """Where the results of an attempt are kept."""
+    return f"projects/{project_id}/jobs/{lease.job_id}/a{lease.attempt}"
+
+
+def _stage_teacher(storage: Storage, weights_key: str, config: dict[str, object], into: Path, cache: Path) -> None:
+    try:
+        shutil.copyfile(storage.fetch(weights_key, cache), into / "model.safetensors")
+    except NotFound as error:
+        hint = "Post the job with another teacher."
+        raise JobFailure("teacher_unusable", "The teacher's weights are no longer there.", hint=hint) from error
+    (into / "config.json").write_text(ModelConfig.model_validate(config).model_dump_json())

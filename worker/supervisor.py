@@ -1,0 +1,218 @@
+"""One job from claim to record: the supervisor claims it, has a trainer work on it, and writes down what comes out.
+
+Everything it writes is guarded by the lease. Once the lease is lost it writes nothing more.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from uuid import uuid4
+
+import structlog
+
+from core.db import Database, is_outage
+from core.settings import Settings
+from core.storage import Storage
+from models import lifecycle
+from models.lifecycle import Lease
+from stillhouse.spec.errors import FAILURE_CODES, JobFailure, Unavailable
+from stillhouse.spec.events import Failed, Finished
+from stillhouse.spec.states import JobStatus
+from stillhouse.spec.views import JobError
+from worker import record, staging
+from worker.folder import AttemptFolder, attempt_folder, trim_cache
+from worker.lease import Heart
+from worker.lifeline import describe_exit, kill_group
+from worker.reports import Reporter
+from worker.staging import Staged
+from worker.trainers import ForkServer, Trainer, TrainerLost
+
+log = structlog.get_logger()
+
+
+class Stop(Enum):
+    """Why an attempt was stopped from outside."""
+
+    CANCELLED = auto()
+    DRAINED = auto()
+    LEASE_LOST = auto()
+
+
+@dataclass(frozen=True)
+class Died:
+    """The trainer ended without a result."""
+
+    reason: str
+
+
+Outcome = Finished | Failed | Died | Stop
+
+
+class Supervisor:
+    """Works on one job at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        settings: Settings,
+        heart: Heart,
+        *,
+        worker_id: str,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._database, self._storage, self._settings = database, storage, settings
+        self._heart, self._worker_id, self._draining = heart, worker_id, draining
+        self._forks = ForkServer(settings)
+
+    def close(self) -> None:
+        """End the fork server."""
+        self._forks.stop()
+
+    def work(self, job_id: str) -> None:
+        """Claim `job_id` and carry it to its end; return quietly when it is not to be had."""
+        if self._draining():
+            return
+        claimed_at = time.monotonic()
+        lease = self._claim(job_id)
+        if lease is None:
+            return
+        log.info("claimed", job_id=job_id, attempt=lease.attempt)
+        self._heart.hold(lease, claimed_at=claimed_at)
+        try:
+            with attempt_folder(self._settings.work_dir, f"{job_id}-{lease.attempt}-{uuid4().hex[:8]}") as folder:
+                self._attempt(lease, folder)
+        finally:
+            self._heart.release()
+            trim_cache(self._settings.work_dir / "cache", self._settings.cache_max_bytes)
+
+    def _claim(self, job_id: str) -> Lease | None:
+        try:
+            with self._database.write() as session:
+                return lifecycle.claim(session, job_id, self._worker_id, lease_seconds=self._settings.lease_seconds)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            log.warning("could not claim", job_id=job_id, error=type(error).__name__)
+            return None  # the row still waits, and the reconciler rings again
+
+    def _attempt(self, lease: Lease, folder: AttemptFolder) -> None:
+        staged: Staged | None = None
+        try:
+            staged = staging.stage(self._database, self._storage, self._settings, lease, folder)
+            outcome = self._train(lease, staged)
+        except JobFailure as failure:
+            outcome = Failed(code=failure.code, detail=failure.detail, hint=failure.hint, retry=failure.retry)
+        except (TrainerLost, Unavailable) as error:
+            outcome = Died(str(error))
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            outcome = Died("The database did not answer while the job was prepared.")
+        log.info("attempt ended", job_id=lease.job_id, attempt=lease.attempt, outcome=type(outcome).__name__)
+        self._settle(lease, staged, outcome)
+
+    def _train(self, lease: Lease, staged: Staged) -> Outcome:
+        if not self._forks.alive:
+            self._forks.stop()
+            self._forks = ForkServer(self._settings)
+        trainer = self._forks.start(staged.order)
+        self._heart.fence_with(lambda: kill_group(trainer.pid))
+        try:
+            return self._follow(lease, staged, trainer)
+        finally:
+            trainer.end()
+
+    def _follow(self, lease: Lease, staged: Staged, trainer: Trainer) -> Outcome:
+        reporter = Reporter(self._database, lease)
+        hours = staged.order.spec.resources.max_hours or self._settings.limits.max_hours
+        deadline = time.monotonic() + hours * 3600
+        next_poll = 0.0
+        result: Finished | Failed | None = None
+        while True:
+            said = trainer.events(timeout=self._settings.cancel_poll_seconds)
+            for event in said or ():
+                if isinstance(event, Finished | Failed):
+                    result = event
+                else:
+                    reporter.take(event)
+            if self._heart.lost or not reporter.flush(force=said is None):
+                return Stop.LEASE_LOST
+            if said is None:
+                return result or Died(describe_exit(trainer.wait()))
+            if time.monotonic() > deadline:
+                return _too_long(hours)
+            if self._draining():
+                return Stop.DRAINED
+            if time.monotonic() >= next_poll:
+                next_poll = time.monotonic() + self._settings.cancel_poll_seconds
+                if (stop := self._asked_to_stop(lease)) is not None:
+                    return stop
+
+    def _asked_to_stop(self, lease: Lease) -> Stop | None:
+        try:
+            with self._database.read() as session:
+                status = lifecycle.status_under(session, lease)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return None  # the lease decides how long work may go on without a database
+        if status is None:
+            return Stop.LEASE_LOST
+        return Stop.CANCELLED if status is JobStatus.CANCELLING else None
+
+    def _settle(self, lease: Lease, staged: Staged | None, outcome: Outcome) -> None:
+        """Write down how the attempt ended."""
+        if isinstance(outcome, Finished):
+            assert staged is not None
+            published = self._publish(lease, staged, outcome)
+            if published is None:
+                return
+            outcome = published
+        if outcome is Stop.LEASE_LOST:
+            return
+        limit, pause = self._settings.attempt_limit, self._settings.retry_seconds
+        match outcome:
+            case Died(reason) | Failed(detail=reason, retry=True):
+                self._write(lease, lambda s: lifecycle.lose_attempt(s, lease, reason, limit=limit, retry_seconds=pause))
+            case Failed(code=code, detail=detail, hint=hint):
+                error = JobError(code=code, detail=detail, hint=hint)
+                self._write(lease, lambda s: lifecycle.fail(s, lease, error))
+            case Stop.DRAINED:
+                reason = "The worker is shutting down; the job goes back to the queue."
+                self._write(lease, lambda s: lifecycle.hand_back(s, lease, reason))
+        # Whatever was to be written, a cancel that came first has won; the trainer is gone by now.
+        self._write(lease, lambda s: lifecycle.cancelled(s, lease))
+
+    def _publish(self, lease: Lease, staged: Staged, finished: Finished) -> Failed | Died | Stop | None:
+        """Store the results and record them with the success. None when that is done."""
+        try:
+            stored = staging.store(self._storage, staged, lease, finished)
+        except Unavailable as error:
+            return Died(str(error.detail))
+        except JobFailure as failure:
+            return Failed(code=failure.code, detail=failure.detail, hint=failure.hint)
+        if self._write(lease, lambda s: record.success(s, lease, staged, finished, stored)):
+            return None
+        # A newer attempt owns the job, or it was cancelled: this result is dropped.
+        self._storage.delete_prefix(staging.prefix_of(staged.project_id, lease))
+        return Stop.CANCELLED
+
+    def _write(self, lease: Lease, change: Callable[..., bool]) -> bool:
+        """Write under the lease, again and again while the database is away and the lease holds."""
+        while not self._heart.lost:
+            try:
+                with self._database.write() as session:
+                    return change(session)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("write postponed", job_id=lease.job_id, error=type(error).__name__)
+                time.sleep(0.5)
+        return False
+
+
+def _too_long(hours: float) -> Failed:
+    hint = "Raise resources.max_hours, or make the job smaller: fewer epochs, a smaller network."
+    return Failed(code="time_limit", detail=f"{FAILURE_CODES['time_limit']} ({hours:g})", hint=hint)

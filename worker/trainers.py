@@ -1,0 +1,149 @@
+"""The supervisor's side of its trainers: one fork server kept warm, and a handle on the trainer that works."""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from core.settings import Settings
+from stillhouse.spec.events import TRAINER_EVENT, TrainerEvent
+from worker.lifeline import kill_group
+from worker.order import Order
+
+_READ_BYTES = 1 << 16
+# Importing torch takes seconds; on a machine that swaps or reads it from a cold disk, many.
+_READY_SECONDS = 180
+
+
+class TrainerLost(Exception):
+    """The fork server is gone or gave no trainer."""
+
+
+class Trainer:
+    """A running trainer."""
+
+    def __init__(self, pid: int, channel: socket.socket, server: "ForkServer") -> None:
+        self.pid = pid
+        self._channel = channel
+        self._server = server
+        self._buffer = b""
+        self.status: int | None = None
+        """Wait status, once it has ended."""
+
+    def events(self, timeout: float) -> list[TrainerEvent] | None:
+        """What it said within `timeout` seconds; None when it will say no more."""
+        ready, _, _ = select.select([self._channel], [], [], timeout)
+        if not ready:
+            return []
+        try:
+            data = self._channel.recv(_READ_BYTES)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [TRAINER_EVENT.validate_json(line) for line in lines]
+
+    def end(self) -> int:
+        """Kill it if it still lives, with all it started, and return its wait status."""
+        if self.status is None:
+            kill_group(self.pid)
+            self._channel.close()
+            self.status = self._server.buried(self.pid)
+            kill_group(self.pid)  # what it started may have been forking while the first blow fell
+        return self.status
+
+    def wait(self) -> int:
+        """Its wait status, once it has closed its channel by itself."""
+        self.status = self._server.buried(self.pid)
+        self._channel.close()
+        kill_group(self.pid)
+        return self.status
+
+
+class ForkServer:
+    """A warm process to fork trainers from. Made by a supervisor's main thread; dies with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "worker.forkserver", str(theirs.fileno()), str(os.getpid())]
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                command, pass_fds=[theirs.fileno()], env=_environment(settings), stdin=subprocess.DEVNULL
+            )
+        self._ready = False
+        self._exits: dict[int, int] = {}
+
+    @property
+    def alive(self) -> bool:
+        """False when it has ended."""
+        return self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        """Return once torch is imported. Raises TrainerLost."""
+        if not self._ready:
+            self._receive(_READY_SECONDS)
+
+    def start(self, order: Order) -> Trainer:
+        """Fork a trainer and give it its order. Raises TrainerLost."""
+        self.wait_ready()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
+            except OSError as error:
+                raise TrainerLost("The process that starts trainers has gone.") from error
+        answer = self._receive(30)
+        while "pid" not in answer:
+            answer = self._receive(30)
+        ours.sendall(order.model_dump_json().encode() + b"\n")
+        return Trainer(answer["pid"], ours, self)
+
+    def buried(self, pid: int) -> int:
+        """The wait status of a trainer that is ending. Raises TrainerLost when nobody can tell."""
+        while pid not in self._exits:
+            self._receive(30)
+        return self._exits.pop(pid)
+
+    def stop(self) -> None:
+        """End it, and with it any trainer."""
+        self._process.kill()
+        self._process.wait()
+        self._control.close()
+
+    def _receive(self, seconds: float) -> dict[str, int]:
+        deadline = time.monotonic() + seconds
+        ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
+        message = self._control.recv(4096) if ready else b""
+        if not message:
+            raise TrainerLost("The process that starts trainers does not answer.")
+        if message == b"ready":
+            self._ready = True
+            return {}
+        answer: dict[str, int] = json.loads(message)
+        if "exit" in answer:
+            self._exits[answer["exit"]] = answer["status"]
+        return answer
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What a trainer may know of its surroundings: nothing secret, no addresses."""
+    kept = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+    env = {name: os.environ[name] for name in kept if name in os.environ}
+    threads = str(threads_of(settings))
+    env |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    env |= {"HOME": "/nonexistent", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    if settings.cuda_visible_devices is not None:
+        env["CUDA_VISIBLE_DEVICES"] = settings.cuda_visible_devices
+    return env
+
+
+def threads_of(settings: Settings) -> int:
+    """Torch threads of a trainer."""
+    return settings.trainer_threads or len(os.sched_getaffinity(0))
