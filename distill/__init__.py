@@ -1,0 +1,9 @@
+"""The engine: distils a student from a teacher. A plain torch library, usable from a notebook.
+
+`run` does a whole job; `load` gives a finished student back as a torch module.
+"""
+
+from distill.model import load
+from distill.run import RunIO, run
+
+__all__ = ["RunIO", "load", "run"]

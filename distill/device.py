@@ -1,0 +1,64 @@
+"""Where the numbers are worked out, and the process-wide switches that make them repeatable."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.job import Resources
+
+
+def pick(resources: Resources) -> torch.device:
+    """The device a job runs on. Raises JobFailure `device_unavailable`."""
+    there = torch.cuda.is_available() if resources.device != "cpu" else False
+    if resources.device == "cuda" and not there:
+        raise JobFailure(
+            "device_unavailable",
+            "The spec asks for cuda, and this worker has no usable CUDA device.",
+            hint="Set resources.device to auto or cpu, or run the job on a worker with a GPU.",
+        )
+    return torch.device("cuda", torch.cuda.current_device()) if there else torch.device("cpu")
+
+
+@contextmanager
+def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
+    """Fix the thread count (sums depend on it), ask CUDA for deterministic kernels, and put everything back after.
+
+    Random numbers drawn inside leave the caller's streams untouched.
+    """
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device.type == "cuda":
+        # cuBLAS reads this when its first handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def memory_guard() -> Iterator[None]:
+    """Turn every way torch says that memory ran out into JobFailure `out_of_memory`."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory() from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU allocator
+            raise _out_of_memory() from error
+        raise
+
+
+def _out_of_memory() -> JobFailure:
+    return JobFailure(
+        "out_of_memory",
+        "The job needed more memory than this worker has.",
+        hint="Lower training.batch_size, take a narrower network, or run on a worker with more memory.",
+    )

@@ -1,0 +1,111 @@
+"""From a torch network to one ONNX file that gives the same answers."""
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from distill.data import Dataset
+from distill.export.runtime import Session
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.report import OnnxCheck
+
+OPSET = 20
+INPUT, OUTPUT = "input", "logits"
+
+
+def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
+    """One self-contained ONNX file of `net`: `input` [batch, …] float32 → `logits` [batch, classes].
+
+    Its metadata holds the classes and how to feed it. Raises JobFailure `export_failed`.
+    """
+    example = torch.zeros(2, *config.facts.shape)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                copy.deepcopy(net).cpu().eval(),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise failed("torch could not translate the network") from error
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, _properties(config))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise failed("the file breaks the ONNX standard") from error
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def check(session: Session, net: nn.Module, data: Dataset, *, most: int = 1000) -> OnnxCheck:
+    """Hold the ONNX file against the torch network on real test rows, in batches of 1, 7 and more.
+
+    Both work in float32 but sum in different orders, so logits may differ by 1e-4 of the largest. The class must be
+    the same wherever the two best logits are further apart than that. Raises JobFailure `export_mismatch`.
+    """
+    x = data.inputs(data.rows["test"][:most]).cpu()
+    parts = [p for p in (x[:1], x[1:8], *torch.split(x[8:], 256)) if len(p)]
+    with torch.no_grad():
+        ours = torch.cat([net(part) for part in parts])  # [n, classes]
+    theirs = torch.from_numpy(np.concatenate([session(part.numpy()) for part in parts]))
+    tolerance = 1e-4 * max(1.0, float(ours.abs().max()))
+    difference = float((ours - theirs).abs().max())
+    best = ours.topk(2).values if ours.shape[1] > 1 else torch.zeros(len(ours), 2)
+    same = ours.argmax(1) == theirs.argmax(1)
+    clear = best[:, 0] - best[:, 1] > tolerance
+    if not difference <= tolerance or not bool(same[clear].all()):  # `not <=` also catches NaN
+        raise JobFailure(
+            "export_mismatch",
+            f"model.onnx and the torch student differ by {difference:.2g} in a logit, {tolerance:.2g} is tolerated.",
+            hint="Set export.onnx to false to get the torch student alone, and report this job.",
+        )
+    share = float(same.double().mean())
+    return OnnxCheck(rows=len(x), max_abs_difference=difference, tolerance=tolerance, same_class=share)
+
+
+def failed(reason: str) -> JobFailure:
+    """The student could not be written as ONNX."""
+    return JobFailure(
+        "export_failed",
+        f"The student could not be exported to ONNX: {reason}.",
+        hint="Set export.onnx to false to get the torch student alone, and report this job.",
+    )
+
+
+def _properties(config: ModelConfig) -> dict[str, str]:
+    return {
+        "classes": json.dumps(config.facts.classes),
+        "preprocessing": config.preprocessing,
+        "format": config.format,
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints and warns about its own insides; none of it is for the owner of a job."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

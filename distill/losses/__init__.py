@@ -1,0 +1,35 @@
+"""Losses: one per file, filed under the kinds of `stillhouse.spec.LOSSES`, and their weighted sum."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distill.losses.ce import ce
+from distill.losses.kd import kd
+from distill.losses.registry import LOSSES
+from stillhouse.spec import concrete
+from stillhouse.spec.losses import Loss
+
+__all__ = ["LOSSES", "ce", "kd", "needs_teacher", "weighted"]
+
+
+def weighted(
+    losses: Sequence[Loss], student: Tensor, labels: Tensor, teacher: Tensor | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Σ weight · loss, and each loss unweighted and detached by its kind.
+
+    `student` and `teacher` are logits [N, classes], `labels` int64 [N]. All results are scalars, means over the rows.
+    """
+    if teacher is None:
+        if needs_teacher(losses):
+            raise ValueError("one of the losses reads the teacher's logits, and none were given")
+        teacher = student.detach()
+    values = {p.kind: LOSSES[p.kind].compute(p, student, labels, teacher) for p in losses}
+    total = torch.stack([concrete(p.weight) * values[p.kind] for p in losses]).sum()
+    return total, {kind: value.detach() for kind, value in values.items()}
+
+
+def needs_teacher(losses: Sequence[Loss]) -> bool:
+    """True when any of the losses reads the teacher's outputs."""
+    return any(LOSSES[params.kind].reads_teacher for params in losses)

@@ -1,0 +1,34 @@
+"""The losses a job can weigh, by the kind the spec gives them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from distill.registry import Registry
+
+# (own spec model, student logits [N, classes], labels [N], teacher logits [N, classes]) → scalar, mean over rows.
+# A loss that does not read the teacher is given whatever is there.
+Compute = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One kind of loss."""
+
+    compute: Compute
+    reads_teacher: bool
+
+
+LOSSES: Registry[Term] = Registry("loss")
+
+
+def register(kind: str, *, reads_teacher: bool) -> Callable[[Compute], Compute]:
+    """Decorator that files a loss under its `kind`."""
+
+    def file(compute: Compute) -> Compute:
+        LOSSES.register(kind)(Term(compute, reads_teacher))
+        return compute
+
+    return file

@@ -1,0 +1,120 @@
+"""A network and its files: config.json says how to build it, model.safetensors holds its weights."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from distill.students import build
+from stillhouse.spec import DataFacts
+from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.students import Architecture
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that is trained, with everything its files need."""
+
+    role: Literal["teacher", "student", "baseline"]
+    net: nn.Module
+    config: ModelConfig
+    weights: bytes
+    """Its model.safetensors."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of its model.safetensors."""
+        return digest(self.weights)
+
+
+def load(folder: Path | str) -> nn.Module:
+    """The network in `folder`, on the CPU, in eval mode: raw float32 rows [N, …] → logits [N, classes].
+
+    The folder holds model.safetensors and config.json, as a finished job leaves them. No code in it is run.
+    Raises ValueError, naming what is wrong, when the files are missing, damaged or do not belong together.
+    """
+    return load_with_config(folder)[0]
+
+
+def load_with_config(folder: Path | str) -> tuple[nn.Module, ModelConfig]:
+    """`load`, and the config beside it."""
+    try:
+        config = ModelConfig.model_validate_json((Path(folder) / CONFIG).read_bytes())
+        weights = load_file(Path(folder) / WEIGHTS)
+    except OSError as error:
+        raise ValueError(f"the folder needs {WEIGHTS} and {CONFIG}, and one of them cannot be read") from error
+    except ValidationError as error:
+        raise ValueError(f"{CONFIG} is not the config of a model: {error.error_count()} fields are wrong") from error
+    except SafetensorError as error:
+        raise ValueError(f"{WEIGHTS} is not a whole safetensors file") from error
+    with torch.device("meta"):  # no memory and no random numbers for weights about to be replaced
+        net = build(config.architecture, config.facts, config.mean, config.std)
+    _check(net, weights)
+    # The file is mapped: a copy outlives it.
+    net.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
+    return net.eval(), config
+
+
+def finished_model(
+    role: Literal["teacher", "student", "baseline"], net: nn.Module, architecture: Architecture, facts: DataFacts
+) -> Model:
+    """`net` as a Model."""
+    return Model(role, net, config_of(net, architecture, facts), weight_bytes(net))
+
+
+def config_of(net: nn.Module, architecture: Architecture, facts: DataFacts) -> ModelConfig:
+    """The config.json of `net`."""
+    normalize = net.get_submodule("normalize")
+    return ModelConfig(
+        architecture=architecture,
+        facts=facts,
+        mean=normalize.get_buffer("mean").flatten().tolist(),
+        std=normalize.get_buffer("std").flatten().tolist(),
+        parameters=sum(p.numel() for p in net.parameters()),
+        preprocessing=_preprocessing(facts),
+    )
+
+
+def weight_bytes(net: nn.Module) -> bytes:
+    """The safetensors file of `net`: the same weights give the same bytes."""
+    state: dict[str, Tensor] = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    return save(state, metadata={"format": "pt"})
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check(net: nn.Module, weights: dict[str, Tensor]) -> None:
+    expected = net.state_dict()
+    if odd := sorted(expected.keys() ^ weights.keys()):
+        raise ValueError(f"{WEIGHTS} and {CONFIG} do not belong together: tensor {odd[0]!r} is in one of them only")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape or value.dtype != expected[name].dtype:
+            wanted = f"{expected[name].dtype} {list(expected[name].shape)}"
+            raise ValueError(f"tensor {name!r} is {value.dtype} {list(value.shape)}, the config says {wanted}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"tensor {name!r} holds NaN or infinity")
+
+
+def _preprocessing(facts: DataFacts) -> str:
+    if len(facts.shape) == 3:
+        return (
+            f"Feed raw pixels as float32 of shape (N, {', '.join(map(str, facts.shape))}), in the range the dataset "
+            "stores them (0 to 255 for ordinary images); do not scale them: the first layer subtracts `mean` and "
+            "divides by `std` per channel."
+        )
+    return (
+        f"Feed raw values as float32 of shape (N, {facts.inputs}), columns in the order of `facts.features`; a "
+        "categorical column is one 0/1 input per category in the order listed. Do not scale them: the first layer "
+        "subtracts `mean` and divides by `std` per input."
+    )

@@ -1,0 +1,132 @@
+"""From trained and measured networks to the files a customer takes away."""
+
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from distill.data import Dataset
+from distill.evaluate import Score
+from distill.export.card import card
+from distill.export.files import OutputFolder
+from distill.export.onnx import OPSET, check, to_onnx
+from distill.export.runtime import Session, latency
+from distill.model import CONFIG, WEIGHTS, Model
+from distill.reporter import Reporter
+from distill.summary import describe, gap_recovered, judge, measured, warnings
+from stillhouse import __version__
+from stillhouse.spec import JobSpec
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.events import Finished
+from stillhouse.spec.report import Latency, OnnxCheck, Report
+from stillhouse.spec.states import Phase
+
+_LATENCY_BATCHES = (1, 64)
+
+
+def publish(
+    spec: JobSpec,
+    data: Dataset,
+    models: list[Model],
+    scores: list[Score],
+    epochs: dict[str, int],
+    output: Path,
+    reporter: Reporter,
+) -> Finished:
+    """Write the student, its ONNX twin, the report and the card to `output`.
+
+    `models` and their `scores` on the test split come in the order teacher, student, baseline. Raises JobFailure
+    `export_failed` or `export_mismatch`.
+    """
+    folder = OutputFolder(output)
+    teacher, student = models[0], models[1]
+    with reporter.phase(Phase.EXPORTING, steps=len(models)):
+        folder.write(WEIGHTS, "weights", student.weights)
+        folder.write(CONFIG, "config", _json(student.config))
+        wanted = spec.export.onnx or spec.targets.max_latency_ms is not None
+        times: dict[str, list[Latency]] = {model.role: [] for model in models}
+        notes: list[str] = []
+        onnx: OnnxCheck | None = None
+        for step, model in enumerate(models if wanted else [], start=1):
+            try:
+                content = to_onnx(model.net, model.config)
+                session = Session(content)
+                if model is student:
+                    onnx = check(session, model.net, data)
+                    if spec.export.onnx:
+                        folder.write("model.onnx", "onnx", content)
+                times[model.role] = _times(session, data)
+            except JobFailure:
+                if model is student:
+                    raise
+                notes.append(f"The {model.role} could not be exported to ONNX, so its latency was not measured.")
+            reporter.advance(step=step)
+        rows = [
+            measured(
+                model.role,
+                describe(model.config.architecture, model.config.facts),
+                found,
+                data,
+                teacher=scores[0],
+                parameters=model.config.parameters,
+                size_bytes=len(model.weights),
+                latency=times[model.role],
+            )
+            for model, found in zip(models, scores, strict=True)
+        ]
+        targets, verdict = judge(spec.targets, rows[1])
+        report = Report(
+            models=rows,
+            gap_recovered=gap_recovered(rows[0], rows[1], rows[2] if len(rows) > 2 else None),
+            targets=targets,
+            onnx=onnx,
+            stages=reporter.stage_times(),
+            epochs_run=epochs,
+            device=_device_name(data.x.device),
+            environment=_environment(),
+            warnings=[*warnings(spec, data, rows), *notes],
+        )
+        for warning in report.warnings:
+            reporter.say(warning, "warning")
+        folder.write("report.json", "report", _json(report))
+        folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
+        folder.write_checksums()
+        trained_here = spec.teacher.train is not None
+        if trained_here:
+            folder.write("teacher.safetensors", "teacher_weights", teacher.weights)
+            folder.write("teacher.json", "teacher_config", _json(teacher.config))
+    return Finished(
+        report=report,
+        verdict=verdict,
+        student=student.config,
+        teacher=teacher.config if trained_here else None,
+        files=folder.files,
+    )
+
+
+def _times(session: Session, data: Dataset) -> list[Latency]:
+    rows = data.inputs(data.rows["test"][: max(_LATENCY_BATCHES)]).cpu().numpy()
+    return [latency(session, rows, batch=batch) for batch in _LATENCY_BATCHES]
+
+
+def _json(value: BaseModel) -> bytes:
+    return (value.model_dump_json(indent=2) + "\n").encode()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _environment() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "onnx", "onnxruntime", "safetensors")}
+    return {
+        "stillhouse": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **versions,
+        "onnx_opset": str(OPSET),
+        "cpu_threads": str(torch.get_num_threads()),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,200 @@
+"""One distillation, from top to bottom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from distill import labels
+from distill.augment import moves
+from distill.data import Dataset, measure, read_dataset, unusable
+from distill.device import memory_guard, pick, repeatable
+from distill.evaluate import score
+from distill.losses import needs_teacher
+from distill.model import Model, finished_model, load_with_config
+from distill.publish import publish
+from distill.reporter import Reporter
+from distill.seeds import derive
+from distill.students import build
+from distill.train import Stage, Teaching, fit, stage_of
+from stillhouse.spec import JobSpec, concrete
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.events import Finished, TrainerEvent
+from stillhouse.spec.losses import Ce, Loss
+from stillhouse.spec.states import Phase
+from stillhouse.spec.students import Architecture
+
+_HARD_LABELS: tuple[Loss, ...] = (Ce(kind="ce", weight=1.0),)
+
+
+@dataclass(frozen=True)
+class RunIO:
+    """Where a run reads and writes."""
+
+    dataset: Path
+    """A stored dataset file."""
+    teacher: Path | None
+    """Folder of the teacher (model.safetensors, config.json), when the spec names one."""
+    output: Path
+    """An empty folder for the files."""
+    cache: Path | None = None
+    """Folder of teacher outputs shared by jobs; None: keep none."""
+    threads: int | None = None
+    """CPU threads. The same number gives the same bits; None: torch's own choice."""
+
+
+def run(spec: JobSpec, io: RunIO, report: Callable[[TrainerEvent], None]) -> Finished:
+    """Distil as the resolved `spec` says, leave the files in `io.output`, and return what was found.
+
+    `report` gets every event but the last, which is the return value. It is called from this thread, about once a
+    second. Raises JobFailure with one of `FAILURE_CODES` when the job cannot go on.
+    """
+    device = pick(spec.resources)
+    with memory_guard(), repeatable(device, io.threads):
+        return _run(spec, io, device, Reporter(report))
+
+
+def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> Finished:
+    with reporter.phase(Phase.PREPARING):
+        data = read_dataset(io.dataset)
+        _refuse_empty_splits(data)
+        mean, std = measure(data)
+        data = data.to(device)
+        rows = {split: f"{len(index):,}" for split, index in data.rows.items()}
+        reporter.say(
+            f"Read {rows['train']} training, {rows['validation']} validation and {rows['test']} test rows "
+            f"of {len(data.facts.classes)} classes; training on {device.type}."
+        )
+
+    def fresh(architecture: Architecture, seed: int, stream: str) -> nn.Module:
+        # Drawn on the CPU, so every device starts from the same weights.
+        torch.default_generator.manual_seed(derive(seed, stream, "init"))
+        return build(architecture, data.facts, mean, std).to(device)
+
+    epochs: dict[str, int] = {}
+
+    # 1. The teacher: trained here on the labels, or loaded.
+    if (recipe := spec.teacher.train) is not None:
+        net = fresh(recipe.architecture, concrete(recipe.seed), "teacher")
+        stage = stage_of(recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
+        epochs[stage.phase] = fit(net, [stage], data, None, reporter)
+        teacher = finished_model("teacher", net, recipe.architecture, data.facts)
+    else:
+        teacher = _loaded_teacher(io.teacher, data)
+    _introduce(teacher, data, reporter)
+
+    # 2. Its outputs on the training split: computed once, or live when every epoch shows other views.
+    stages = _stages(spec)
+    teaching = _teaching(teacher, data, io, stages[0], reporter)
+
+    # 3. The student, and the same student without a teacher: same first weights, batches, steps and step sizes.
+    seed = concrete(spec.training.seed)
+    student = fresh(spec.student, seed, "student")
+    for stage in stages:
+        epochs[stage.phase] = fit(student, [stage], data, teaching if needs_teacher(stage.losses) else None, reporter)
+    models = [teacher, finished_model("student", student, spec.student, data.facts)]
+    if spec.evaluation.baseline:
+        baseline = fresh(spec.student, seed, "student")
+        epochs[Phase.TRAINING_BASELINE] = fit(baseline, _without_teacher(stages), data, None, reporter)
+        models.append(finished_model("baseline", baseline, spec.student, data.facts))
+
+    # 4. Measured on the rows none of them was trained on.
+    with reporter.phase(Phase.EVALUATING, steps=len(models)):
+        scores = []
+        for step, model in enumerate(models, start=1):
+            scores.append(score(model.net, data, "test"))
+            reporter.advance(step=step)
+
+    # 5. The files and the report.
+    return publish(spec, data, models, scores, epochs, io.output, reporter)
+
+
+def _refuse_empty_splits(data: Dataset) -> None:
+    for split in ("train", "test"):
+        if not len(data.rows[split]):
+            raise unusable(f"The {split} split of the dataset is empty.")
+
+
+def _stages(spec: JobSpec) -> list[Stage]:
+    """Distillation, then, if asked for, fine-tuning on the labels with a step size of its own."""
+    first = stage_of(spec.training, phase=Phase.DISTILLING, stream="student", losses=concrete(spec.losses))
+    if spec.finetune is None:
+        return [first]
+    hard = Ce(kind="ce", weight=1.0, label_smoothing=spec.finetune.label_smoothing)
+    last = replace(
+        first,
+        phase=Phase.FINETUNING,
+        stream="finetune",
+        losses=(hard,),
+        epochs=concrete(spec.finetune.epochs),
+        learning_rate=concrete(spec.finetune.learning_rate),
+        schedule="cosine",
+        warmup_epochs=0.0,
+        early_stopping=None,
+    )
+    return [first, last]
+
+
+def _without_teacher(stages: list[Stage]) -> list[Stage]:
+    """The same stages on the labels alone, keeping the label smoothing the spec gives its ce loss."""
+    out = []
+    for stage in stages:
+        smoothing = next((loss.label_smoothing for loss in stage.losses if isinstance(loss, Ce)), 0.0)
+        hard = Ce(kind="ce", weight=1.0, label_smoothing=smoothing)
+        out.append(replace(stage, phase=Phase.TRAINING_BASELINE, losses=(hard,)))
+    return out
+
+
+def _loaded_teacher(folder: Path | None, data: Dataset) -> Model:
+    hint = "Choose another teacher, or train one in the job with teacher.train."
+    if folder is None:
+        raise JobFailure("teacher_unusable", "The spec names a teacher, and its files were not given.", hint=hint)
+    try:
+        net, config = load_with_config(folder)
+    except ValueError as error:
+        raise JobFailure("teacher_unusable", f"The teacher could not be loaded: {error}.", hint=hint) from error
+    facts = config.facts
+    if facts.shape != data.facts.shape or facts.classes != data.facts.classes:
+        detail = (
+            f"The teacher takes rows of shape {list(facts.shape)} and knows {len(facts.classes)} classes, the dataset "
+            f"has {list(data.facts.shape)} and {len(data.facts.classes)}, or the classes differ in name or order."
+        )
+        raise JobFailure("teacher_unusable", detail, hint=hint)
+    return finished_model("teacher", net.to(data.x.device), config.architecture, facts)
+
+
+def _introduce(teacher: Model, data: Dataset, reporter: Reporter) -> None:
+    """Freeze the teacher, and say how good it is before anything is spent on learning from it."""
+    teacher.net.eval().requires_grad_(False)
+    if len(data.rows["validation"]):
+        found = score(teacher.net, data, "validation")
+        reporter.say(f"The teacher is right on {found.accuracy:.2%} of {found.rows:,} validation rows.")
+
+
+def _teaching(teacher: Model, data: Dataset, io: RunIO, stage: Stage, reporter: Reporter) -> Teaching | None:
+    if not needs_teacher(stage.losses):
+        reporter.say("No loss of this job reads the teacher: it is only compared with the student.", "warning")
+        return None
+    if moves(stage.augmentation):
+        reporter.say("Images are augmented, so the teacher works along on the very views the student sees.")
+        return torch.no_grad()(lambda batch, x: teacher.net(x))
+    with reporter.phase(Phase.LABELLING, steps=len(data.chunks("train"))):
+        logits = _logits(teacher, data, io, reporter)
+    return lambda batch, x: logits[batch]
+
+
+def _logits(teacher: Model, data: Dataset, io: RunIO, reporter: Reporter) -> Tensor:
+    """The teacher's logits [train rows, classes], from the cache where an earlier job has left them."""
+    if io.cache is None:
+        return labels.teacher_logits(teacher.net, data, reporter)
+    shape = (len(data.rows["train"]), len(data.facts.classes))
+    key = labels.cache_key(io.dataset, teacher.sha256, teacher.config.model_dump_json(), data.x.device)
+    if (found := labels.read_cached(io.cache, key, shape)) is not None:
+        reporter.say("An earlier job has run this teacher over this data: its outputs are used again.")
+        return found.to(data.x.device)
+    logits = labels.teacher_logits(teacher.net, data, reporter)
+    if not labels.keep(io.cache, key, logits):
+        reporter.say("The teacher's outputs could not be kept for later jobs: the disk refused.", "warning")
+    return logits

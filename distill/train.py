@@ -1,0 +1,205 @@
+"""The training loop. Teacher, student, fine-tuning and baseline all go through `fit`."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from distill.augment import view
+from distill.batches import bounds, fewest_rows
+from distill.data import Dataset
+from distill.evaluate import score
+from distill.losses import weighted
+from distill.optimisation import Schedule, optimizer, step_size
+from distill.reporter import Reporter
+from distill.seeds import permutation, reseed
+from stillhouse.spec import concrete
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.job import Augmentation, EarlyStopping, Training
+from stillhouse.spec.losses import Loss
+from stillhouse.spec.states import Phase
+
+# (positions in the training split [B], what the student sees [B, …]) → the teacher's logits [B, classes].
+Teaching = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training, every value concrete."""
+
+    phase: Phase
+    stream: str
+    """Names the random streams. Distillation and baseline share one: same batches, views and dropout masks."""
+    losses: tuple[Loss, ...]
+    epochs: int
+    batch_size: int
+    optimizer: Literal["adamw", "adam", "sgd"]
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    schedule: Schedule
+    warmup_epochs: float
+    precision: Literal["fp32", "bf16"]
+    augmentation: Augmentation
+    seed: int
+    early_stopping: EarlyStopping | None
+
+
+def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Loss, ...]) -> Stage:
+    """The stage a resolved `Training` describes."""
+    return Stage(
+        phase=phase,
+        stream=stream,
+        losses=losses,
+        epochs=concrete(training.epochs),
+        batch_size=concrete(training.batch_size),
+        optimizer=training.optimizer,
+        learning_rate=concrete(training.learning_rate),
+        weight_decay=concrete(training.weight_decay),
+        momentum=concrete(training.momentum),
+        schedule=training.schedule,
+        warmup_epochs=training.warmup_epochs,
+        precision=concrete(training.precision),
+        augmentation=training.augmentation,
+        seed=concrete(training.seed),
+        early_stopping=training.early_stopping,
+    )
+
+
+def fit(net: nn.Module, stages: Sequence[Stage], data: Dataset, teaching: Teaching | None, reporter: Reporter) -> int:
+    """Train `net` in place through `stages`, all of one phase, and return the epochs run. It ends in eval mode.
+
+    Raises JobFailure `loss_not_finite` or `outputs_not_finite`.
+    """
+    rows = len(data.rows["train"])
+    plans = [bounds(rows, stage.batch_size, at_least=fewest_rows(net)) for stage in stages]
+    epochs = sum(stage.epochs for stage in stages)
+    steps = sum(stage.epochs * len(plan) for stage, plan in zip(stages, plans, strict=True))
+    with reporter.phase(stages[0].phase, epochs=epochs, steps=steps, rows_per_step=rows * epochs / steps):
+        run = 0
+        for stage, plan in zip(stages, plans, strict=True):
+            reporter.next_stage()
+            run += _fit(net, stage, plan, data, teaching, reporter)
+    return run
+
+
+def _fit(
+    net: nn.Module,
+    stage: Stage,
+    steps: list[tuple[int, int]],
+    data: Dataset,
+    teaching: Teaching | None,
+    reporter: Reporter,
+) -> int:
+    """One stage. Without early stopping the weights of the last epoch stay: choosing a best epoch is for the
+    validation split, and only when asked."""
+    device, rows = data.x.device, data.rows["train"]
+    total, warmup = stage.epochs * len(steps), round(stage.warmup_epochs * len(steps))
+    optim = optimizer(net, stage.optimizer, weight_decay=stage.weight_decay, momentum=stage.momentum)
+    drops = any(isinstance(layer, nn.Dropout) for layer in net.modules())
+    best = Best(stage.early_stopping)
+    net.train()
+    for epoch in range(stage.epochs):
+        order = permutation(len(rows), stage.seed, stage.stream, "order", epoch).to(device)
+        seen = view(data, stage.augmentation, stage.seed, stage.stream, epoch)
+        sums = Sums(stage)
+        for step, (start, stop) in enumerate(steps, start=epoch * len(steps)):
+            batch = order[start:stop]  # positions in the training split, [B]
+            x, y = seen(batch), data.y[rows[batch]]  # float32 [B, …], int64 [B]
+            rate = step_size(step, peak=stage.learning_rate, steps=total, warmup=warmup, schedule=stage.schedule)
+            for group in optim.param_groups:
+                group["lr"] = rate
+            if drops:
+                reseed(device, stage.seed, stage.stream, "dropout", step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
+                logits = net(x)  # [B, classes]
+            teacher_logits = teaching(batch, x) if teaching else None  # [B, classes]
+            loss, parts = weighted(stage.losses, logits, y, teacher_logits)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optim.step()
+            optim.zero_grad()
+            sums.add(parts, stop - start)
+            if reporter.due():
+                sums.read()
+            reporter.advance(epoch=epoch + 1, step=step + 1)
+        values = {**sums.means(epoch + 1), "learning_rate": rate}
+        if len(data.rows["validation"]):
+            measured = score(net, data, "validation")
+            values |= {"validation_loss": measured.loss, "validation_accuracy": measured.accuracy}
+            net.train()  # scoring put it in eval mode
+        reporter.measured(values)
+        if best.enough(net, values.get("validation_loss"), epoch):
+            break
+    best.restore(net)
+    net.eval()
+    return epoch + 1
+
+
+class Sums:
+    """The losses of one epoch, kept on the device until somebody reads them: a step never waits for the host."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._unread: list[Tensor] = []
+        self._counts: list[int] = []
+        self._values: list[list[float]] = []
+
+    def add(self, parts: dict[str, Tensor], rows: int) -> None:
+        """Keep the parts of one step over `rows` rows."""
+        self._unread += parts.values()
+        self._counts.append(rows)
+
+    def read(self) -> None:
+        """Bring what has gathered to the host, in one transfer."""
+        if self._unread:
+            losses = len(self._stage.losses)
+            self._values += torch.stack(self._unread).double().view(-1, losses).tolist()
+            self._unread = []
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """`loss`, the weighted sum, and `loss_<kind>` of each part: means over the rows of the epoch.
+
+        fsum is exact, so the figures do not depend on how often they were read.
+        """
+        self.read()
+        rows = sum(self._counts)
+        columns = zip(*self._values, strict=True)
+        means = [math.fsum(v * n for v, n in zip(c, self._counts, strict=True)) / rows for c in columns]
+        if not all(math.isfinite(mean) for mean in means):
+            raise self._not_finite(epoch)
+        total = math.fsum(concrete(p.weight) * mean for p, mean in zip(self._stage.losses, means, strict=True))
+        parts = {f"loss_{p.kind}": mean for p, mean in zip(self._stage.losses, means, strict=True)}
+        return {"loss": total, **parts}
+
+    def _not_finite(self, epoch: int) -> JobFailure:
+        return JobFailure(
+            "loss_not_finite",
+            f"The loss became NaN or infinite in epoch {epoch} of phase {self._stage.phase}.",
+            hint=f"Lower the learning rate (it is {self._stage.learning_rate:g}), or train in fp32.",
+        )
+
+
+class Best:
+    """Early stopping: the best weights so far and how long ago they were."""
+
+    def __init__(self, rule: EarlyStopping | None) -> None:
+        self._rule = rule
+        self._loss, self._epoch = math.inf, -1
+        self._weights: dict[str, Tensor] | None = None
+
+    def enough(self, net: nn.Module, loss: float | None, epoch: int) -> bool:
+        """Note the validation loss of this epoch; True when it has not fallen for `patience` epochs."""
+        if self._rule is None or loss is None:
+            return False
+        if loss < self._loss - self._rule.min_delta:
+            self._loss, self._epoch = loss, epoch
+            self._weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        return epoch - self._epoch >= self._rule.patience
+
+    def restore(self, net: nn.Module) -> None:
+        """Put the best weights back, if any were kept."""
+        if self._weights is not None:
+            net.load_state_dict(self._weights)
