@@ -8,6 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from core.db import Database
+from core.settings import Settings
 
 _SCRIPTS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -34,3 +35,7 @@ def current(database: Database) -> str | None:
     """The revision of a database; None when it is empty."""
     with database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
+
+
+if __name__ == "__main__":
+    upgrade(Settings().resolved_database_url)
