@@ -31,6 +31,8 @@ class Limits(Contract):
     """Pixels of one uploaded image before it is resized."""
     max_compression_ratio: float = Field(default=200, gt=1)
     """Unpacked ÷ packed bytes of an archive; beyond it is a bomb."""
+    max_archive_members: int = Field(default=1_000_000, ge=1)
+    """Files and folders in an archive."""
     max_ingest_seconds: float = Field(default=600, gt=0)
     """Time one upload may take to read and check."""
     max_ingest_memory_bytes: int = Field(default=6 * 1024**3, ge=1)

@@ -138,3 +138,61 @@ class IngestAnswer(View):
 
 EXIT_OUT_OF_MEMORY = 12
 """Exit status of the reading process when it met its own memory limit."""
+
+DATA_CODES: dict[str, str] = {
+    # The file
+    "empty_file": "The file has no content.",
+    "unsupported_format": "The bytes are of a format that is not read.",
+    "format_mismatch": "The bytes are not of the format that was declared.",
+    "too_many_bytes": "The file, or what it unfolds to, is larger than the limit.",
+    "too_many_rows": "There are more rows than the limit.",
+    "unreadable": "The reading process broke off in the middle of the file.",
+    "too_slow": "Reading took longer than the limit.",
+    "too_much_memory": "Reading needs more memory than the limit.",
+    # Options
+    "option_does_not_apply": "The option does nothing for this format.",
+    "over_limit": "The option is above a limit of the service.",
+    "no_such_column": "An option names a column that is not there.",
+    "no_label": "There is no label column, and none was named.",
+    # CSV
+    "not_utf8": "The text is not UTF-8.",
+    "nul_byte": "The text has a NUL byte.",
+    "line_too_long": "A line is longer than any table needs.",
+    "bad_line_ends": "Lines end with a bare carriage return.",
+    "bad_quotes": "A quote is not closed, or text follows a closing quote.",
+    "no_header": "The first line does not name the columns.",
+    "one_column": "The header has a single column.",
+    "empty_header": "A column has no name.",
+    "duplicate_header": "Two columns have the same name.",
+    "ragged_row": "A row has more or fewer cells than the header.",
+    # Tables
+    "too_many_columns": "There are more columns, or 0/1 inputs of categories, than the limit.",
+    "no_rows": "There is no data row.",
+    "no_features": "No column is left to learn from.",
+    "empty_column": "A column has no value in any row.",
+    "empty_cell": "A cell has no value.",
+    "not_a_number": "A cell of a numeric column is text.",
+    "not_finite": "A cell is NaN, infinite, or too large for 32-bit floats.",
+    "too_many_categories": "A text column has more different values than the limit.",
+    # Labels and splits
+    "empty_label": "A row has no label.",
+    "fractional_labels": "The labels are measurements, not classes.",
+    "one_class": "There are fewer than two classes.",
+    "too_many_classes": "There are more classes than the limit.",
+    "bad_name": "A class, column or category name cannot be shown.",
+    "bad_split": "A split value is none of train, validation, test.",
+    "no_train_split": "No row belongs to the training split.",
+    "class_too_small": "A class has too few different rows to be in every split.",
+    "class_not_in_train": "A class has no training row.",
+    # Archives
+    "corrupt_archive": "The archive's directory is broken.",
+    "too_many_members": "The archive has more members than the limit.",
+    "compression_ratio": "The archive unfolds to suspiciously more than its size.",
+    "unsafe_name": "A member's name could leave the folder it is unpacked to.",
+    "special_member": "A member is a link or device.",
+    "encrypted_member": "A member is encrypted.",
+    "unsupported_compression": "A member is packed with a method that is not read.",
+    "duplicate_member": "Two members have the same name.",
+    "overlapping_members": "Two members share bytes.",
+}
+"""Codes of the entries in `errors` of a refused upload."""

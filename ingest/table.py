@@ -1,0 +1,264 @@
+"""From finished columns to stored rows: bad rows out, labels to classes, one float32 input per number or category."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.columns import Cell, Column, DistinctTexts
+from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, too_large
+from ingest.labels import check_name, is_missing, make_classes, too_many_classes
+from ingest.reading import Reading
+from ingest.rows import RowSpool
+from ingest.splits import SPLIT_NAMES
+from stillhouse.spec.errors import FieldError, InvalidData
+from stillhouse.spec.facts import Feature
+from stillhouse.spec.limits import Limits
+from stillhouse.spec.upload import LABEL_NAMES, IngestOptions
+
+_BLOCK_BYTES = 8 * 1024**2
+_LISTED = 100
+
+
+class ColumnReader(Protocol):
+    """One feature column while it is read."""
+
+    name: str
+
+    def add(self, cells: Any) -> None:
+        """Take a block of cells."""
+
+    def finish(self) -> Column:
+        """Say what the column is."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each column of a table is for, by position."""
+
+    label: int
+    split: int | None
+    features: tuple[int, ...]
+
+
+def assign_roles(names: Sequence[str], options: IngestOptions) -> Roles:
+    """Find the label, split and feature columns among `names`. Raises InvalidData naming what is not there."""
+    _check_names(names)
+    for option, wanted in (("split_column", options.split_column), *(("ignore", n) for n in options.ignore)):
+        if wanted is not None and wanted not in names:
+            raise _no_such_column(option, wanted, names)
+    label = _label_column(names, options)
+    split = None if options.split_column is None else names.index(options.split_column)
+    taken = {label, split, *(names.index(name) for name in options.ignore)}
+    features = tuple(i for i in range(len(names)) if i not in taken)
+    if not features:
+        raise invalid("/file", "no_features", "No column is left to learn from: all are label, split or ignored.")
+    return Roles(label, split, features)
+
+
+class Table:
+    """A table while it is read: its columns by role, and where each row stood in the file."""
+
+    def __init__(
+        self, names: Sequence[str], roles: Roles, features: Sequence[ColumnReader], limits: Limits, bad: BadRows
+    ) -> None:
+        self._names, self._roles, self._limits, self._bad = names, roles, limits, bad
+        self._features = features
+        self._label = DistinctTexts(limits.max_classes)
+        self._split = DistinctTexts(_LISTED) if roles.split is not None else None
+        self._row_numbers: list[NDArray[np.int64]] = []
+
+    def add(self, columns: Sequence[Any], row_numbers: NDArray[np.int64]) -> None:
+        """Add a block: arrow arrays by position in the file (labels and splits as strings), 1-based row numbers."""
+        for reader, position in zip(self._features, self._roles.features, strict=True):
+            reader.add(columns[position])
+        self._label.add(columns[self._roles.label])
+        if self._label.index is None:
+            raise too_many_classes(pointer("columns", self._names[self._roles.label]), self._limits)
+        if self._split is not None and self._roles.split is not None:
+            self._split.add(columns[self._roles.split])
+        self._row_numbers.append(row_numbers)
+
+    def finish(self, rows_read: int, folder: Path) -> Reading:
+        """Sort out the bad rows and store the others. Raises InvalidData or TooLarge."""
+        if rows_read == 0:
+            raise invalid("/file", "no_rows", "There is a header but no data row.")
+        columns = self._finished_columns()
+        label, label_texts = self._label_codes()
+        split = self._split_indices()
+        usable = self._usable(columns, label, split)
+        self._bad.check(rows_read)
+        used = {label_texts[code] for code in np.unique(label[usable])}
+        at = pointer("columns", self._names[self._roles.label])
+        classes, index = make_classes(used, at, self._limits)
+        features = tuple(_feature(column, usable) for column in columns)
+        class_of_code = np.array([index.get(text, -1) for text in label_texts], np.int64)
+        return Reading(
+            task="tabular-classification",
+            rows=self._stored(columns, features, usable, folder),
+            labels=class_of_code[label[usable]],
+            classes=classes,
+            given=None if split is None else split[usable].astype(np.uint8),
+            rows_read=rows_read,
+            bad=self._bad,
+            features=features,
+            notes=[note for column in columns for note in column.notes],
+        )
+
+    def _finished_columns(self) -> list[Column]:
+        """All columns, or one refusal that names every column that cannot be used."""
+        columns: list[Column] = []
+        errors: list[FieldError] = []
+        hint: str | None = None
+        for reader in self._features if self._row_numbers else ():
+            try:
+                columns.append(reader.finish())
+            except InvalidData as error:
+                errors += error.errors
+                hint = error.hint
+        if len(errors) == 1:
+            raise all_invalid(errors[0].detail, errors, hint)
+        if errors:
+            raise all_invalid(f"{len(errors)} columns cannot be used.", errors, "Leave them out with ignore.")
+        return columns
+
+    def _label_codes(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+        codes, texts = self._label.codes(), self._label.texts()
+        missing = [code for code, text in enumerate(texts) if is_missing(text)]
+        codes[np.isin(codes, missing)] = -1
+        return codes, texts
+
+    def _split_indices(self) -> NDArray[np.int64] | None:
+        if self._split is None:
+            return None
+        if self._split.index is None:
+            raise _not_splits(self._names[self._roles.split or 0])
+        by_code = [SPLIT_NAMES.get(text.lower(), -1) for text in self._split.texts()]
+        return np.array([*by_code, -1], np.int64)[self._split.codes()]  # code −1, an empty cell, takes the last
+
+    def _usable(
+        self, columns: list[Column], label: NDArray[np.int32], split: NDArray[np.int64] | None
+    ) -> NDArray[np.bool_]:
+        """[N]: True for the rows that are kept; the others go on the list of bad rows."""
+        bad = label < 0
+        if split is not None:
+            bad |= split < 0
+        for column in columns:
+            bad |= column.bad
+        rows = np.flatnonzero(bad)
+        numbers = np.concatenate(self._row_numbers) if self._row_numbers else np.zeros(0, np.int64)
+        for row in rows[:_LISTED]:
+            cell = self._why(int(row), columns, label, split)
+            number = int(numbers[row])
+            self._bad.add(number, str(number), pointer("rows", number), cell.code, cell.reason)
+        self._bad.add_unnamed(max(0, len(rows) - _LISTED))
+        return ~bad
+
+    def _why(self, row: int, columns: list[Column], label: NDArray[np.int32], split: NDArray[np.int64] | None) -> Cell:
+        if label[row] < 0:
+            return Cell("empty_label", f"The label, column {quoted(self._names[self._roles.label])}, is empty.")
+        if split is not None and split[row] < 0:
+            name = quoted(self._names[self._roles.split or 0])
+            return Cell("bad_split", f"Column {name} says none of train, validation (or val, valid), test.")
+        return next(column.why(row) for column in columns if column.bad[row])
+
+    def _stored(
+        self, columns: list[Column], features: tuple[Feature, ...], usable: NDArray[np.bool_], folder: Path
+    ) -> RowSpool:
+        width = sum(feature.width for feature in features)
+        if width > self._limits.max_columns:
+            detail = f"The columns become {width:,} inputs, one for each category; the limit is "
+            raise too_large(
+                "/file",
+                "too_many_columns",
+                f"{detail}{self._limits.max_columns:,}.",
+                "Ignore text columns with many different values.",
+            )
+        spool = RowSpool(folder, (width,), np.float32, self._limits)
+        for block in _encoded(columns, features, np.flatnonzero(usable)):
+            spool.append(block)
+        return spool
+
+
+def _feature(column: Column, usable: NDArray[np.bool_]) -> Feature:
+    if column.codes is None:
+        return Feature(name=column.name)
+    used = sorted(column.values[code] for code in np.unique(column.codes[usable]))
+    for value in used:
+        check_name(value, pointer("columns", column.name), f"category of column {quoted(column.name)}")
+    return Feature(name=column.name, kind="categorical", categories=tuple(used))
+
+
+def _encoded(
+    columns: list[Column], features: tuple[Feature, ...], rows: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """Blocks [n, inputs] of the rows: a number as it is, a category as one 1 among zeros."""
+    width = sum(feature.width for feature in features)
+    size = max(1, _BLOCK_BYTES // (4 * width))
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        out = np.zeros((len(block), width), np.float32)
+        at = 0
+        for column, feature in zip(columns, features, strict=True):
+            if column.numbers is not None:
+                out[:, at] = column.numbers[block]
+            elif column.codes is not None:
+                place = _places(column, feature)
+                out[np.arange(len(block)), at + place[column.codes[block]]] = 1
+            at += feature.width
+        yield out
+
+
+def _places(column: Column, feature: Feature) -> NDArray[np.int64]:
+    """Position of each code's text among the categories; codes that were dropped are not asked for."""
+    place = {text: i for i, text in enumerate(feature.categories)}
+    return np.array([place.get(text, -1) for text in column.values], np.int64)
+
+
+def _label_column(names: Sequence[str], options: IngestOptions) -> int:
+    if options.label is not None:
+        if options.label not in names:
+            raise _no_such_column("label", options.label, names)
+        return names.index(options.label)
+    lower = [name.lower() for name in names]
+    free = [name for name in LABEL_NAMES if name in lower and names[lower.index(name)] not in options.ignore]
+    if not free:
+        detail = f"No column is named {', '.join(LABEL_NAMES)}; the columns are {_listed(names)}."
+        raise invalid("?label", "no_label", detail, "Say which column is the class with label=….")
+    return lower.index(free[0])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    errors = []
+    seen: set[str] = set()
+    for position, name in enumerate(names, 1):
+        at = pointer("columns", name or position)
+        if not name:
+            detail = f"Column {position} has no name. (pandas writes its index so: use index=False.)"
+            errors.append(FieldError(pointer=at, code="empty_header", detail=detail))
+        elif name in seen:
+            detail = f"There are two columns named {quoted(name)}: rename one."
+            errors.append(FieldError(pointer=at, code="duplicate_header", detail=detail))
+        seen.add(name)
+    if errors:
+        raise all_invalid(errors[0].detail if len(errors) == 1 else f"{len(errors)} column names are wrong.", errors)
+    for name in names:
+        check_name(name, pointer("columns", name), "column name")
+
+
+def _no_such_column(option: str, name: str, names: Sequence[str]) -> Exception:
+    detail = f"There is no column {quoted(name)}; the columns are {_listed(names)}."
+    return invalid(f"?{option}", "no_such_column", detail)
+
+
+def _not_splits(name: str) -> Exception:
+    detail = f"Column {quoted(name)} has more than {_LISTED} different values: it does not say the split."
+    return invalid("?split_column", "bad_split", detail, "Its values must be train, validation (or val, valid), test.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(quoted(name) for name in names[:20])
+    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
