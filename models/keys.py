@@ -59,3 +59,18 @@ def owner(session: Session, key: str) -> str | None:
 def has_any(session: Session) -> bool:
     """True when at least one key exists."""
     return session.execute(select(ApiKeyRow.id).limit(1)).first() is not None
+
+
+def listed(session: Session) -> list[tuple[ApiKeyRow, str]]:
+    """All keys with the names of their projects, oldest first."""
+    query = select(ApiKeyRow, ProjectRow.name).join(ProjectRow, ProjectRow.id == ApiKeyRow.project_id)
+    return [(row, name) for row, name in session.execute(query.order_by(ApiKeyRow.id))]
+
+
+def revoke(session: Session, key_id: str) -> bool:
+    """End a key for good. False when there is none of this id, or it was revoked before."""
+    row = session.get(ApiKeyRow, key_id)
+    if row is None or row.revoked_at is not None:
+        return False
+    row.revoked_at = db_now(session)
+    return True

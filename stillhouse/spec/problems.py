@@ -82,3 +82,13 @@ def _only_a_consequence(pointer: str, entries: list[tuple[str, str, bool]], foun
     """A list is reported too short (and not `auto`) when its items were refused: the items' own entries suffice."""
     follows = all(auto or code == "too_short" for code, _, auto in entries)
     return follows and any(other.startswith(f"{pointer}/") for other in found)
+
+
+def parameter_errors(items: Iterable[Any]) -> list[FieldError]:
+    """The same for query parameters, from the items of a framework's validation error: `?name` is the place."""
+    found: dict[str, list[tuple[str, str, bool]]] = {}
+    for item in items:
+        name = "".join(f"?{step}" for step in item["loc"][1:2])
+        auto = item["type"] == "literal_error" and item.get("ctx", {}).get("expected") == "'auto'"
+        found.setdefault(name, []).append((_CODES.get(item["type"], item["type"]), _sentence(item), auto))
+    return [_merged(name, entries) for name, entries in found.items()]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from stillhouse.spec.base import View
 from stillhouse.spec.events import ModelConfig
@@ -18,11 +18,15 @@ Item = TypeVar("Item")
 class Page(View, Generic[Item]):
     """A slice of a list, newest first unless the route says otherwise."""
 
+    # pydantic reads attribute docstrings from the source around `Page[Item]`, which is no class and may not parse.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
     object: Literal["list"] = "list"
     data: list[Item]
     has_more: bool
-    next_cursor: str | None = None
-    """Pass as `after` to read on. It expires after a day."""
+    next_cursor: str | None = Field(
+        default=None, description="Pass as `after` to read on. It expires after a day."
+    )
 
 
 class JobError(View):

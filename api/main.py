@@ -1,0 +1,66 @@
+"""The HTTP app. Never imports torch or a reader of files: it starts in under a second."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+import stillhouse
+from api import problems
+from api.cursors import Cursors
+from api.middleware import Edge
+from api.parts import Parts
+from api.routes import artifacts, health, jobs
+from api.services import ingesting
+from core.broker import Doorbell
+from core.db import Database
+from core.secret import secret_key
+from core.settings import Settings
+from core.storage import make_storage
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app. Nothing is opened before it starts: connections must be made after a fork."""
+    app = FastAPI(
+        title="Stillhouse",
+        version=stillhouse.__version__,
+        summary="Distillation as a service.",
+        lifespan=partial(_lifespan, settings or Settings()),
+        generate_unique_id_function=_operation_id,
+        # One schema per model, that of what a caller may send: a spec of four fields is whole.
+        separate_input_output_schemas=False,
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would be built from the Host header.
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.add_middleware(Edge)
+    problems.install(app)
+    for module in (health, jobs, artifacts):
+        app.include_router(module.router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+@asynccontextmanager
+async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+    parts = Parts(
+        settings=settings,
+        database=Database(settings.resolved_database_url),
+        storage=make_storage(settings),
+        doorbell=Doorbell(settings),
+        cursors=Cursors(secret_key(settings)),
+    )
+    ingesting.sweep(settings)
+    app.state.parts = parts
+    try:
+        yield
+    finally:
+        parts.doorbell.close()
+        parts.database.close()

@@ -1,0 +1,79 @@
+"""The outermost layer of every answer: a request id, the security headers, and the last resort for exceptions."""
+
+import re
+import traceback
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import render, server_fault
+from stillhouse.spec.ids import new_id
+
+log = structlog.get_logger()
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""For answers that are no pages. A page brings a policy of its own."""
+
+
+class Edge:
+    """Pure ASGI: streams pass through untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+        head = scope["method"] == "HEAD"
+        state = {**scope.get("state", {}), "request_id": request_id, "head": head}
+        # HEAD is GET without the body, on every route; those with large bodies ask `wants_no_body`.
+        scope = {**scope, "state": state, "method": "GET" if head else scope["method"]}
+        added = [(b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
+        started = False
+
+        async def send_completed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = message["headers"]
+                own_policy = any(name == b"content-security-policy" for name, _ in headers)
+                message["headers"] = [*headers, *added] if own_policy else [*headers, *added, _POLICY]
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_completed)
+        except ClientDisconnect:
+            return  # nobody is left to be answered
+        except Exception:
+            # As text: a renderer that prints local variables would print keys.
+            text = traceback.format_exc()
+            log.error("unhandled", request_id=request_id, method=scope["method"], path=scope["path"], traceback=text)
+            if started:
+                raise  # the connection must break, so that nobody takes half an answer for a whole one
+            await render(server_fault(), request_id)(scope, receive, send_completed)
+
+
+def wants_no_body(request: Request) -> bool:
+    """True for HEAD: the headers are all the caller will get."""
+    head: bool = request.state.head
+    return head
+
+
+def request_id_of(scope: Scope) -> str:
+    """The caller's own request id when it has the form of one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return str(value, "ascii") if _REQUEST_ID.fullmatch(value) else new_id("req")
+    return new_id("req")

@@ -1,0 +1,33 @@
+"""What the process holds while it serves, and how a route gets at it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from api.cursors import Cursors
+from core.broker import Doorbell
+from core.db import Database
+from core.settings import Settings
+from core.storage import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The outside world of the API. Made after the process has started, closed before it ends."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    doorbell: Doorbell
+    cursors: Cursors
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the app that serves this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+InParts = Annotated[Parts, Depends(parts_of)]

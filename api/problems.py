@@ -1,0 +1,106 @@
+"""Every error becomes problem details (RFC 9457), and no answer repeats what an exception said to us."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.db import is_outage
+from stillhouse.spec.errors import (
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    ServerFault,
+    StillhouseError,
+    Unauthorized,
+    Unavailable,
+    from_problem,
+)
+from stillhouse.spec.problems import parameter_errors
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 2
+"""How long a caller should wait for a part that does not answer."""
+
+
+def render(error: StillhouseError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer that tells a caller of `error`."""
+    problem = error.problem().model_copy(update={"request_id": request_id})
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers={**_headers(error), **(headers or {})},
+    )
+
+
+def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route that can answer with these errors."""
+    return {status: {"model": Problem} for status in (401, 422, 500, 503, *statuses)}
+
+
+def install(app: FastAPI) -> None:
+    """Handle every exception a route can raise; `Edge` handles those nobody foresaw."""
+    app.add_exception_handler(StillhouseError, _on_stillhouse_error)
+    app.add_exception_handler(RequestValidationError, _on_bad_parameters)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(PoolTimeout, _on_database_error)
+
+
+def server_fault() -> ServerFault:
+    """The answer to what should not happen."""
+    return ServerFault(
+        "The service met a fault of its own.", hint="Try again; if it stays, tell the operator the request id."
+    )
+
+
+def unavailable() -> Unavailable:
+    """The answer while the database is away."""
+    return Unavailable("The database does not answer.", hint="Try again in a moment.")
+
+
+def _headers(error: StillhouseError) -> dict[str, str]:
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(RETRY_SECONDS)}
+    return {}
+
+
+async def _on_stillhouse_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StillhouseError)
+    return render(error, request.state.request_id)
+
+
+async def _on_bad_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = parameter_errors(error.errors())
+    return render(Invalid("The query is wrong.", errors=wrong), request.state.request_id)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return render(_known(error), request.state.request_id, error.headers)
+
+
+def _known(error: HTTPException) -> StillhouseError:
+    if error.status_code == 404:
+        return NotFound("There is no such path.", hint="/openapi.json lists all paths.")
+    if error.status_code == 405:
+        return MethodNotAllowed("The path does not take this method.", hint="The Allow header says which it takes.")
+    problem = Problem(type="", title="", status=error.status_code, detail=str(error.detail), code="")
+    return from_problem(problem)
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, PoolTimeout) or is_outage(error):
+        return render(unavailable(), request.state.request_id)
+    raise error

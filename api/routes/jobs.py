@@ -1,0 +1,87 @@
+"""/v1/jobs: submit, look, list, cancel."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from api.auth import Project
+from api.bodies import Body
+from api.parts import InParts
+from api.problems import declared
+from api.services import jobs
+from api.services.jobs import JobsQuery
+from api.views import job_json
+from models.job import JobRow
+from stillhouse.spec.base import Contract
+from stillhouse.spec.states import JobStatus
+from stillhouse.spec.views import Job, Page, ValidatedJob
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_SPEC_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+    }
+}
+
+
+class SubmitQuery(Contract, strict=False):
+    """How to take a posted spec."""
+
+    validate_only: bool = False
+    """Check and resolve the spec, estimate its cost, and stop there."""
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Job,
+    responses={200: {"model": ValidatedJob, "description": "With `validate_only`."}, **declared(413, 415)},
+    openapi_extra=_SPEC_BODY,
+)
+def create_job(
+    body: Body,
+    project: Project,
+    parts: InParts,
+    query: Annotated[SubmitQuery, Query()],
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Submit a distillation. The same `Idempotency-Key` with the same body makes one job, however often it is sent."""
+    if query.validate_only:
+        return Response(jobs.validate(parts, project, body).model_dump_json(), media_type="application/json")
+    submitted = jobs.submit(parts, project, body, idempotency_key=idempotency_key)
+    headers = {"Location": f"/v1/jobs/{submitted.row.id}", "Retry-After": "1"}
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return _job(submitted.row, status_code=202, headers=headers)
+
+
+@router.get("", responses=declared(410), response_model_exclude_unset=True)
+def list_jobs(project: Project, parts: InParts, query: Annotated[JobsQuery, Query()]) -> Page[Job]:
+    """Jobs, newest first."""
+    return jobs.page(parts, project, query)
+
+
+@router.get("/{job_id}", response_model=Job, responses=declared(404))
+def get_job(job_id: str, project: Project, parts: InParts) -> Response:
+    """A job as it is now."""
+    with parts.database.read() as session:
+        return _job(jobs.find(session, project, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    response_model=Job,
+    responses={200: {"model": Job, "description": "The job is cancelled."}, **declared(404, 409)},
+)
+def cancel_job(job_id: str, project: Project, parts: InParts) -> Response:
+    """Ask a job to stop. Harmless when repeated."""
+    row = jobs.cancel(parts, project, job_id)
+    return _job(row, status_code=200 if JobStatus(row.status).final else 202)
+
+
+def _job(row: JobRow, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(job_json(row), status_code=status_code, headers=headers, media_type="application/json")

@@ -1,0 +1,39 @@
+"""Data that comes with the service: stored once per project, when a job of it first asks."""
+
+from threading import Lock
+
+from sqlalchemy.exc import IntegrityError
+
+from api.parts import Parts
+from api.services.ingesting import Source, store, working_folder
+from models import datasets
+from models.dataset import DatasetRow
+
+# Many first jobs may arrive at once; without this each would read the data for nothing. Other processes of the
+# service are kept apart by the unique index.
+_one_at_a_time = Lock()
+
+
+def stored(parts: Parts, project_id: str, builtin: str) -> DatasetRow:
+    """The project's copy of a builtin dataset."""
+    row = _found(parts, project_id, builtin)
+    if row is not None:
+        return row
+    with _one_at_a_time:
+        return _found(parts, project_id, builtin) or _store(parts, project_id, builtin)
+
+
+def _store(parts: Parts, project_id: str, builtin: str) -> DatasetRow:
+    try:
+        with working_folder(parts.settings) as folder:
+            return store(parts, project_id, Source(name=builtin, builtin=builtin), folder)
+    except IntegrityError:
+        row = _found(parts, project_id, builtin)  # another process was first
+        if row is None:
+            raise
+        return row
+
+
+def _found(parts: Parts, project_id: str, builtin: str) -> DatasetRow | None:
+    with parts.database.read() as session:
+        return datasets.by_builtin(session, project_id, builtin)

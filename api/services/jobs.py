@@ -1,0 +1,188 @@
+"""What a caller may do with jobs: submit, look, list, cancel."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from api.bodies import JsonBody
+from api.parts import Parts
+from api.services import specs
+from api.services.paging import PageQuery, page_of, start_of
+from api.views import job_view
+from models import jobs, lifecycle
+from models.job import JobRow
+from models.jobs import JobFilter
+from stillhouse.spec.base import Labels, LaxTuple, Name
+from stillhouse.spec.errors import IdempotencyMismatch, Invalid, JobFinished, NotFound, Unavailable
+from stillhouse.spec.states import JobStatus
+from stillhouse.spec.views import Job, Page, ValidatedJob
+
+_JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_CANCEL_TRIES = 5
+
+_LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(Labels)
+
+
+class JobsQuery(PageQuery):
+    """Which jobs a list shows. Filters are joined by and; several statuses by or."""
+
+    status: Annotated[tuple[str, ...], LaxTuple, Field(max_length=20)] = ()
+    """One or more statuses, comma-separated or repeated."""
+    name: Name | None = None
+    """Exactly this name."""
+    label: Annotated[tuple[str, ...], LaxTuple, Field(max_length=32)] = ()
+    """`key:value`, repeated for several."""
+
+    @field_validator("status")
+    @classmethod
+    def _known_statuses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.strip() for item in given for name in item.split(","))
+        known = [status.value for status in JobStatus]
+        if not set(names) <= set(known):
+            raise ValueError(f"a status is one of {', '.join(known)}")
+        return names
+
+    @field_validator("label")
+    @classmethod
+    def _pairs(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for item in given:
+            key, colon, value = item.partition(":")
+            if not colon or not _is_label(key, value):
+                raise ValueError("a label filter is written key:value, as in label=team:vision")
+        return given
+
+    def wanted(self) -> JobFilter:
+        """The same, for the record."""
+        pairs = [item.partition(":") for item in self.label]
+        return JobFilter(
+            statuses=tuple(JobStatus(name) for name in self.status),
+            name=self.name,
+            labels=tuple((key, value) for key, _, value in pairs),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """Outcome of a submission."""
+
+    row: JobRow
+    replayed: bool
+    """True when an earlier submission with the same idempotency key made the job."""
+
+
+def submit(parts: Parts, project_id: str, body: JsonBody, *, idempotency_key: str | None) -> Submitted:
+    """Record a job, then ring for a worker. The job stands even when the broker is away."""
+    digest = hashlib.sha256(body.raw).hexdigest()
+    if idempotency_key is not None:
+        _check_key(idempotency_key)
+        if row := _replayed(parts, project_id, idempotency_key, digest):
+            return Submitted(row=row, replayed=True)
+    fitted = specs.fit(parts, project_id, body)
+    try:
+        row = _record(parts, project_id, fitted, idempotency_key, digest)
+    except IntegrityError:
+        # Another request with the same key was faster.
+        if idempotency_key is None:
+            raise
+        replayed = _replayed(parts, project_id, idempotency_key, digest)
+        if replayed is None:
+            raise
+        return Submitted(row=replayed, replayed=True)
+    parts.doorbell.ring(row.id)
+    return Submitted(row=row, replayed=False)
+
+
+def validate(parts: Parts, project_id: str, body: JsonBody) -> ValidatedJob:
+    """What would run, without running it."""
+    fitted = specs.fit(parts, project_id, body)
+    return ValidatedJob(resolved=fitted.resolved, estimate=specs.estimate(fitted), warnings=specs.warnings(fitted))
+
+
+def page(parts: Parts, project_id: str, query: JobsQuery) -> Page[Job]:
+    """A page of jobs."""
+    before = start_of(parts, project_id, "jobs", query)
+    with parts.database.read() as session:
+        rows = jobs.page(session, project_id, query.wanted(), before=before, limit=query.limit)
+    return page_of(parts, project_id, "jobs", query, rows, job_view)
+
+
+def find(session: Session, project_id: str, job_id: str) -> JobRow:
+    """A job of this project. Raises NotFound, the same for one that does not exist and one of somebody else."""
+    row = jobs.get(session, project_id, job_id) if is_id(job_id) else None
+    if row is None:
+        raise missing(job_id)
+    return row
+
+
+def is_id(text: str) -> bool:
+    """True when `text` has the form of a job's id: nothing else is asked of the database."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def missing(job_id: str) -> NotFound:
+    """The answer when there is no such job for this caller."""
+    what = f"There is no job {job_id}." if is_id(job_id) else "There is no such job."
+    return NotFound(what, hint="GET /v1/jobs lists yours.")
+
+
+def cancel(parts: Parts, project_id: str, job_id: str) -> JobRow:
+    """Ask a job to stop. Raises JobFinished when it has already succeeded or failed."""
+    with parts.database.write() as session:
+        find(session, project_id, job_id)
+        status = _stopped(session, job_id)
+        row = find(session, project_id, job_id)
+        session.refresh(row)
+    if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
+        raise JobFinished(f"Job {job_id} has {status}; there is nothing to cancel.")
+    return row
+
+
+def _stopped(session: Session, job_id: str) -> JobStatus | None:
+    # A job may change between queued and running while we ask; then ask again.
+    for _ in range(_CANCEL_TRIES):
+        status = lifecycle.request_cancel(session, job_id)
+        if status not in (JobStatus.QUEUED, JobStatus.RUNNING):
+            return status
+    raise Unavailable("The job changes too fast to be cancelled just now.", hint="Try again in a moment.")
+
+
+def _record(parts: Parts, project_id: str, fitted: specs.Fitted, idempotency_key: str | None, digest: str) -> JobRow:
+    with parts.database.write() as session:
+        row = jobs.create(session, project_id, spec=fitted.spec, resolved=fitted.resolved, dataset_id=fitted.dataset.id)
+        if idempotency_key is not None:
+            jobs.remember(session, project_id, idempotency_key, body_sha256=digest, job_id=row.id)
+    return row
+
+
+def _replayed(parts: Parts, project_id: str, key: str, digest: str) -> JobRow | None:
+    with parts.database.read() as session:
+        earlier = jobs.remembered(session, project_id, key)
+        if earlier is None:
+            return None
+        if earlier.body_sha256 != digest:
+            raise IdempotencyMismatch(
+                "This Idempotency-Key was already used with another body.",
+                hint="Use a new key for a new job; send the same bytes to learn of the first.",
+            )
+        return jobs.get(session, project_id, earlier.job_id)
+
+
+def _check_key(key: str) -> None:
+    if _KEY.fullmatch(key) is None:
+        raise Invalid.at(
+            "header:Idempotency-Key", "bad_key", "The key must be 1 to 255 printable ASCII characters, without spaces."
+        )
+
+
+def _is_label(key: str, value: str) -> bool:
+    try:
+        _LABELS.validate_python({key: value})
+    except ValidationError:
+        return False
+    return True

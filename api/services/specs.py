@@ -1,0 +1,146 @@
+"""From the bytes a caller posts to a spec that can run: parsed, fitted to data, teacher and limits, resolved."""
+
+import math
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from api.bodies import MAX_ERRORS, JsonBody
+from api.parts import Parts
+from api.services import builtins
+from models import datasets, results
+from models.dataset import DatasetRow
+from models.model import ModelRow
+from stillhouse.spec.base import concrete
+from stillhouse.spec.errors import InvalidSpec
+from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.facts import DataFacts, DataReport, Split
+from stillhouse.spec.job import DatasetRef, JobSpec, Teacher, Training
+from stillhouse.spec.problems import field_errors
+from stillhouse.spec.resolve import resolve
+from stillhouse.spec.views import Estimate
+
+_BYTES_PER_PARAMETER = 4
+_NEEDED: tuple[tuple[Split, str], ...] = (("train", "learn from"), ("test", "be measured on"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A spec and everything it was checked against."""
+
+    spec: JobSpec
+    resolved: JobSpec
+    dataset: DatasetRow
+    facts: DataFacts
+    teacher: ModelConfig | None
+
+
+def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
+    """Parse and check a posted spec. Raises InvalidSpec with one entry per wrong field."""
+    spec = parse_spec(body)
+    dataset = _dataset(parts, project_id, spec.dataset)
+    facts = DataFacts.model_validate(dataset.facts)
+    _check_splits(spec.dataset, facts)
+    teacher = _teacher(parts, project_id, spec.teacher)
+    resolved = resolve(spec, facts, parts.settings.limits, teacher_facts=None if teacher is None else teacher.facts)
+    return Fitted(spec=spec, resolved=resolved, dataset=dataset, facts=facts, teacher=teacher)
+
+
+def parse_spec(body: JsonBody) -> JobSpec:
+    """The spec in a body. Raises InvalidSpec."""
+    try:
+        return JobSpec.model_validate_json(body.raw)
+    except ValidationError as error:
+        wrong = field_errors(error, body.value)
+        count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
+        raise InvalidSpec(f"The spec is not valid: {count} to mend.", errors=wrong[:MAX_ERRORS]) from None
+
+
+def estimate(fitted: Fitted) -> Estimate:
+    """What the job would cost, worked out without running it."""
+    spec, facts = fitted.resolved, fitted.facts
+    student = spec.student.parameters(facts)
+    return Estimate(
+        teacher_parameters=_teacher_parameters(fitted),
+        student_parameters=student,
+        student_size_bytes=student * _BYTES_PER_PARAMETER,
+        steps=_steps(spec, facts),
+    )
+
+
+def warnings(fitted: Fitted) -> list[str]:
+    """What a careful person would want to know before the job runs."""
+    report = DataReport.model_validate(fitted.dataset.report)
+    found = list(report.notes)
+    if report.duplicates_across_splits:
+        found.append(
+            f"{report.duplicates_across_splits} validation or test rows also stand in the training split: "
+            "every accuracy will look better than it is."
+        )
+    teacher, student = _teacher_parameters(fitted), fitted.resolved.student.parameters(fitted.facts)
+    if teacher is not None and student >= teacher:
+        found.append(f"The student ({student:,} parameters) is no smaller than the teacher ({teacher:,}).")
+    return found
+
+
+def _dataset(parts: Parts, project_id: str, ref: DatasetRef) -> DatasetRow:
+    if ref.builtin is not None:
+        return builtins.stored(parts, project_id, ref.builtin)
+    assert ref.id is not None  # the model holds: exactly one
+    with parts.database.read() as session:
+        row = datasets.get(session, project_id, ref.id)
+    if row is None:
+        raise InvalidSpec.at(
+            "/dataset/id",
+            "unknown_dataset",
+            f"There is no dataset {ref.id}.",
+            hint="GET /v1/datasets lists yours; POST /v1/datasets adds one.",
+        )
+    return row
+
+
+def _check_splits(ref: DatasetRef, facts: DataFacts) -> None:
+    pointer = "/dataset/builtin" if ref.id is None else "/dataset/id"
+    for split, use in _NEEDED:
+        if not facts.rows.get(split):
+            detail = f"The dataset has no {split} rows, and a job needs some to {use}."
+            raise InvalidSpec.at(pointer, "empty_split", detail, hint="Upload the data again with other splits.")
+
+
+def _teacher(parts: Parts, project_id: str, teacher: Teacher) -> ModelConfig | None:
+    if teacher.model is None:
+        return None
+    with parts.database.read() as session:
+        row: ModelRow | None = results.model(session, project_id, teacher.model)
+    if row is None:
+        raise InvalidSpec.at(
+            "/teacher/model",
+            "unknown_model",
+            f"There is no model {teacher.model}.",
+            hint="GET /v1/models lists yours; every finished job adds its student.",
+        )
+    return ModelConfig.model_validate(row.config)
+
+
+def _teacher_parameters(fitted: Fitted) -> int | None:
+    if fitted.teacher is not None:
+        return fitted.teacher.parameters
+    train = fitted.resolved.teacher.train
+    return None if train is None else train.architecture.parameters(fitted.facts)
+
+
+def _steps(spec: JobSpec, facts: DataFacts) -> int:
+    student = _stage_steps(spec.training, facts)
+    if spec.finetune is not None:
+        student += concrete(spec.finetune.epochs) * _steps_per_epoch(spec.training, facts)
+    teacher = 0 if spec.teacher.train is None else _stage_steps(spec.teacher.train, facts)
+    # The baseline is the same student with the same budget.
+    return teacher + student * (2 if spec.evaluation.baseline else 1)
+
+
+def _stage_steps(training: Training, facts: DataFacts) -> int:
+    return concrete(training.epochs) * _steps_per_epoch(training, facts)
+
+
+def _steps_per_epoch(training: Training, facts: DataFacts) -> int:
+    return math.ceil(facts.rows["train"] / concrete(training.batch_size))

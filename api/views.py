@@ -1,0 +1,134 @@
+"""From rows to what the service answers with."""
+
+from models.artifact import ArtifactRow
+from models.dataset import DatasetRow
+from models.event import EventRow
+from models.job import JobRow
+from models.model import ModelRow
+from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.facts import DataFacts, DataReport
+from stillhouse.spec.job import JobSpec
+from stillhouse.spec.report import Report
+from stillhouse.spec.states import JobStatus
+from stillhouse.spec.views import Artifact, Condition, Dataset, Event, Job, JobError, JobProgress, JobUrls, Model
+
+_MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
+
+
+def job_json(row: JobRow) -> bytes:
+    """The job's answer. An unchanged row gives the same bytes."""
+    # What the caller left out of the spec stays out; everything else is set below, so nothing is lost.
+    return job_view(row).model_dump_json(exclude_unset=True).encode()
+
+
+def job_view(row: JobRow) -> Job:
+    """A job."""
+    status = JobStatus(row.status)
+    return Job.model_validate(
+        {
+            "id": row.id,
+            "object": "job",
+            "name": row.name,
+            "status": status,
+            "status_text": status.wording,
+            "phase": row.phase,
+            "progress": None if row.progress is None else JobProgress.model_validate(row.progress),
+            "verdict": row.verdict,
+            "conditions": [Condition.model_validate(item) for item in row.conditions],
+            "error": None if row.error is None else JobError.model_validate(row.error),
+            "attempt": row.attempt,
+            "spec": JobSpec.model_validate(row.spec),
+            "resolved": JobSpec.model_validate(row.resolved),
+            "dataset_id": row.dataset_id,
+            "report": None if row.report is None else Report.model_validate(row.report),
+            "student_model_id": row.student_model_id,
+            "teacher_model_id": row.teacher_model_id,
+            "labels": row.labels,
+            "created_at": row.created_at,
+            "started_at": row.started_at,
+            "finished_at": row.finished_at,
+            "version": row.version,
+            "urls": job_urls(row.id),
+        }
+    )
+
+
+def job_urls(job_id: str) -> JobUrls:
+    """Where the parts of a job are."""
+    base = f"/v1/jobs/{job_id}"
+    return JobUrls(
+        self=base,
+        events=f"{base}/events",
+        metrics=f"{base}/metrics",
+        log=f"{base}/log",
+        artifacts=f"{base}/artifacts",
+        bundle=f"{base}/bundle.zip",
+        cancel=f"{base}/cancel",
+    )
+
+
+def dataset_view(row: DatasetRow) -> Dataset:
+    """A dataset."""
+    return Dataset(
+        id=row.id,
+        name=row.name,
+        source="upload" if row.builtin is None else "builtin",
+        format=row.format,
+        bytes=row.bytes,
+        sha256=row.sha256,
+        facts=DataFacts.model_validate(row.facts),
+        report=DataReport.model_validate(row.report),
+        created_at=row.created_at,
+    )
+
+
+def model_view(row: ModelRow) -> Model:
+    """A model."""
+    return Model.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "role": row.role,
+            "job_id": row.job_id,
+            "config": ModelConfig.model_validate(row.config),
+            "bytes": row.bytes,
+            "sha256": row.sha256,
+            "accuracy": row.accuracy,
+            "created_at": row.created_at,
+        }
+    )
+
+
+def artifact_view(row: ArtifactRow) -> Artifact:
+    """A file of a job."""
+    return Artifact(
+        name=row.name,
+        kind=row.kind,
+        bytes=row.bytes,
+        sha256=row.sha256,
+        media_type=media_type(row),
+        url=f"{job_urls(row.job_id).artifacts}/{row.name}",
+        created_at=row.created_at,
+    )
+
+
+def media_type(row: ArtifactRow) -> str:
+    """Content-Type of a file: by its name, and plain bytes for what no browser should interpret."""
+    if row.kind == "checksums":
+        return "text/plain; charset=utf-8"
+    return next((kind for end, kind in _MEDIA_TYPES.items() if row.name.endswith(end)), "application/octet-stream")
+
+
+def event_view(row: EventRow) -> Event:
+    """An event of a job."""
+    return Event.model_validate(
+        {
+            "seq": row.seq,
+            "type": row.type,
+            "level": row.level,
+            "message": row.message,
+            "data": row.data,
+            "attempt": row.attempt,
+            "created_at": row.created_at,
+        }
+    )
