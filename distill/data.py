@@ -63,12 +63,20 @@ def unusable(detail: str) -> JobFailure:
     return JobFailure("dataset_unusable", detail, hint="Upload the dataset again and start a new job.")
 
 
-def measure(data: Dataset) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation over the training split, per channel of images, per input of tables.
+@dataclass(frozen=True)
+class Statistics:
+    """The training split, per channel of images, per input of tables; rounded to float32, the type in use."""
 
-    Two passes in float64. An input that never changes gets 1 as its deviation: it is centred and nothing is divided
-    by zero. The numbers are rounded to float32, the type they are used in.
-    """
+    mean: list[float]
+    std: list[float]
+    """1 for an input that never changes: it is centred, and nothing is divided by zero."""
+    low: float
+    """Smallest value of all."""
+    high: float
+
+
+def measure(data: Dataset) -> Statistics:
+    """Mean, standard deviation and range of the training split, in two passes and float64."""
     image = len(data.facts.shape) == 3
     axes = (0, 2, 3) if image else (0,)
     count = len(data.rows["train"]) * (data.facts.shape[1] * data.facts.shape[2] if image else 1)
@@ -79,7 +87,8 @@ def measure(data: Dataset) -> tuple[list[float], list[float]]:
     std = square.sqrt()
     # Below float32's own rounding of the mean, a spread is noise.
     std = torch.where(std > 1e-6 * mean.abs() + 1e-30, std, torch.ones_like(std))
-    return mean.float().tolist(), std.float().tolist()
+    low, high = min(float(data.x[rows].min()) for rows in chunks), max(float(data.x[rows].max()) for rows in chunks)
+    return Statistics(mean.float().tolist(), std.float().tolist(), low, high)
 
 
 def _contradiction(facts: DataFacts, x: Tensor, y: Tensor, split: Tensor) -> str | None:

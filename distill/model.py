@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from distill.data import Statistics
 from distill.students import build
 from stillhouse.spec import DataFacts
 from stillhouse.spec.events import ModelConfig
@@ -63,24 +64,23 @@ def load_with_config(folder: Path | str) -> tuple[nn.Module, ModelConfig]:
     return net.eval(), config
 
 
-def finished_model(
-    role: Literal["teacher", "student", "baseline"], net: nn.Module, architecture: Architecture, facts: DataFacts
+def trained_model(
+    role: Literal["teacher", "student", "baseline"],
+    net: nn.Module,
+    architecture: Architecture,
+    facts: DataFacts,
+    statistics: Statistics,
 ) -> Model:
-    """`net` as a Model."""
-    return Model(role, net, config_of(net, architecture, facts), weight_bytes(net))
-
-
-def config_of(net: nn.Module, architecture: Architecture, facts: DataFacts) -> ModelConfig:
-    """The config.json of `net`."""
-    normalize = net.get_submodule("normalize")
-    return ModelConfig(
+    """A network trained in this job, with its config."""
+    config = ModelConfig(
         architecture=architecture,
         facts=facts,
-        mean=normalize.get_buffer("mean").flatten().tolist(),
-        std=normalize.get_buffer("std").flatten().tolist(),
+        mean=statistics.mean,
+        std=statistics.std,
         parameters=sum(p.numel() for p in net.parameters()),
-        preprocessing=_preprocessing(facts),
+        preprocessing=_preprocessing(facts, statistics),
     )
+    return Model(role, net, config, weight_bytes(net))
 
 
 def weight_bytes(net: nn.Module) -> bytes:
@@ -106,15 +106,15 @@ def _check(net: nn.Module, weights: dict[str, Tensor]) -> None:
             raise ValueError(f"tensor {name!r} holds NaN or infinity")
 
 
-def _preprocessing(facts: DataFacts) -> str:
+def _preprocessing(facts: DataFacts, statistics: Statistics) -> str:
     if len(facts.shape) == 3:
         return (
-            f"Feed raw pixels as float32 of shape (N, {', '.join(map(str, facts.shape))}), in the range the dataset "
-            "stores them (0 to 255 for ordinary images); do not scale them: the first layer subtracts `mean` and "
-            "divides by `std` per channel."
+            f"Feed raw pixels as float32 of shape (N, {', '.join(map(str, facts.shape))}), in the range of the "
+            f"training images: {statistics.low:g} to {statistics.high:g}. Do not scale them: the first layer subtracts "
+            "`mean` and divides by `std`, per channel."
         )
     return (
         f"Feed raw values as float32 of shape (N, {facts.inputs}), columns in the order of `facts.features`; a "
-        "categorical column is one 0/1 input per category in the order listed. Do not scale them: the first layer "
-        "subtracts `mean` and divides by `std` per input."
+        "categorical column is one 0/1 input per category, in the order listed. Do not scale them: the first layer "
+        "subtracts `mean` and divides by `std`, per input."
     )

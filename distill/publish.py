@@ -41,6 +41,8 @@ def publish(
     `export_failed` or `export_mismatch`.
     """
     folder = OutputFolder(output)
+    for model in models:
+        model.net.cpu()  # where ONNX Runtime is held against it
     teacher, student = models[0], models[1]
     with reporter.phase(Phase.EXPORTING, steps=len(models)):
         folder.write(WEIGHTS, "weights", student.weights)

@@ -13,7 +13,7 @@ from distill.data import Dataset, measure, read_dataset, unusable
 from distill.device import memory_guard, pick, repeatable
 from distill.evaluate import score
 from distill.losses import needs_teacher
-from distill.model import Model, finished_model, load_with_config
+from distill.model import Model, load_with_config, trained_model, weight_bytes
 from distill.publish import publish
 from distill.reporter import Reporter
 from distill.seeds import derive
@@ -60,18 +60,19 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     with reporter.phase(Phase.PREPARING):
         data = read_dataset(io.dataset)
         _refuse_empty_splits(data)
-        mean, std = measure(data)
+        statistics = measure(data)
         data = data.to(device)
         rows = {split: f"{len(index):,}" for split, index in data.rows.items()}
         reporter.say(
             f"Read {rows['train']} training, {rows['validation']} validation and {rows['test']} test rows "
             f"of {len(data.facts.classes)} classes; training on {device.type}."
         )
+        reporter.advance(step=1)
 
     def fresh(architecture: Architecture, seed: int, stream: str) -> nn.Module:
         # Drawn on the CPU, so every device starts from the same weights.
         torch.default_generator.manual_seed(derive(seed, stream, "init"))
-        return build(architecture, data.facts, mean, std).to(device)
+        return build(architecture, data.facts, statistics.mean, statistics.std).to(device)
 
     epochs: dict[str, int] = {}
 
@@ -80,7 +81,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
         net = fresh(recipe.architecture, concrete(recipe.seed), "teacher")
         stage = stage_of(recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
         epochs[stage.phase] = fit(net, [stage], data, None, reporter)
-        teacher = finished_model("teacher", net, recipe.architecture, data.facts)
+        teacher = trained_model("teacher", net, recipe.architecture, data.facts, statistics)
     else:
         teacher = _loaded_teacher(io.teacher, data)
     _introduce(teacher, data, reporter)
@@ -94,11 +95,11 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     student = fresh(spec.student, seed, "student")
     for stage in stages:
         epochs[stage.phase] = fit(student, [stage], data, teaching if needs_teacher(stage.losses) else None, reporter)
-    models = [teacher, finished_model("student", student, spec.student, data.facts)]
+    models = [teacher, trained_model("student", student, spec.student, data.facts, statistics)]
     if spec.evaluation.baseline:
         baseline = fresh(spec.student, seed, "student")
         epochs[Phase.TRAINING_BASELINE] = fit(baseline, _without_teacher(stages), data, None, reporter)
-        models.append(finished_model("baseline", baseline, spec.student, data.facts))
+        models.append(trained_model("baseline", baseline, spec.student, data.facts, statistics))
 
     # 4. Measured on the rows none of them was trained on.
     with reporter.phase(Phase.EVALUATING, steps=len(models)):
@@ -162,7 +163,7 @@ def _loaded_teacher(folder: Path | None, data: Dataset) -> Model:
             f"has {list(data.facts.shape)} and {len(data.facts.classes)}, or the classes differ in name or order."
         )
         raise JobFailure("teacher_unusable", detail, hint=hint)
-    return finished_model("teacher", net.to(data.x.device), config.architecture, facts)
+    return Model("teacher", net.to(data.x.device), config, weight_bytes(net))
 
 
 def _introduce(teacher: Model, data: Dataset, reporter: Reporter) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from distill.augment import view
 from distill.batches import bounds, fewest_rows
-from distill.data import Dataset
+from distill.data import Dataset, unusable
 from distill.evaluate import score
 from distill.losses import weighted
 from distill.optimisation import Schedule, optimizer, step_size
@@ -74,8 +75,12 @@ def fit(net: nn.Module, stages: Sequence[Stage], data: Dataset, teaching: Teachi
 
     Raises JobFailure `loss_not_finite` or `outputs_not_finite`.
     """
-    rows = len(data.rows["train"])
-    plans = [bounds(rows, stage.batch_size, at_least=fewest_rows(net)) for stage in stages]
+    rows, needed = len(data.rows["train"]), fewest_rows(net)
+    if rows < needed:
+        raise unusable("The training split has a single row, and batch norm needs two.")
+    if stages[0].batch_size < needed:
+        reporter.say("Batch norm needs two rows at a time, so batches have two instead of one.", "warning")
+    plans = [bounds(rows, stage.batch_size, at_least=needed) for stage in stages]
     epochs = sum(stage.epochs for stage in stages)
     steps = sum(stage.epochs * len(plan) for stage, plan in zip(stages, plans, strict=True))
     with reporter.phase(stages[0].phase, epochs=epochs, steps=steps, rows_per_step=rows * epochs / steps):
@@ -104,17 +109,18 @@ def _fit(
     net.train()
     for epoch in range(stage.epochs):
         order = permutation(len(rows), stage.seed, stage.stream, "order", epoch).to(device)
+        order_rows = rows[order]  # row numbers in the dataset, where `order` has positions in the split
         seen = view(data, stage.augmentation, stage.seed, stage.stream, epoch)
         sums = Sums(stage)
         for step, (start, stop) in enumerate(steps, start=epoch * len(steps)):
-            batch = order[start:stop]  # positions in the training split, [B]
-            x, y = seen(batch), data.y[rows[batch]]  # float32 [B, …], int64 [B]
+            batch, batch_rows = order[start:stop], order_rows[start:stop]  # [B]
+            x, y = seen(batch, batch_rows), data.y[batch_rows]  # float32 [B, …], int64 [B]
             rate = step_size(step, peak=stage.learning_rate, steps=total, warmup=warmup, schedule=stage.schedule)
             for group in optim.param_groups:
                 group["lr"] = rate
             if drops:
                 reseed(device, stage.seed, stage.stream, "dropout", step)
-            with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
+            with precision(stage, device):
                 logits = net(x)  # [B, classes]
             teacher_logits = teaching(batch, x) if teaching else None  # [B, classes]
             loss, parts = weighted(stage.losses, logits, y, teacher_logits)
@@ -123,7 +129,7 @@ def _fit(
             optim.zero_grad()
             sums.add(parts, stop - start)
             if reporter.due():
-                sums.read()
+                sums.read(epoch + 1)
             reporter.advance(epoch=epoch + 1, step=step + 1)
         values = {**sums.means(epoch + 1), "learning_rate": rate}
         if len(data.rows["validation"]):
@@ -136,6 +142,13 @@ def _fit(
     best.restore(net)
     net.eval()
     return epoch + 1
+
+
+def precision(stage: Stage, device: torch.device) -> AbstractContextManager[object]:
+    """The arithmetic of the forward pass; the backward pass follows it. Losses are outside and stay float32."""
+    if stage.precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 class Sums:
@@ -152,24 +165,25 @@ class Sums:
         self._unread += parts.values()
         self._counts.append(rows)
 
-    def read(self) -> None:
-        """Bring what has gathered to the host, in one transfer."""
-        if self._unread:
-            losses = len(self._stage.losses)
-            self._values += torch.stack(self._unread).double().view(-1, losses).tolist()
-            self._unread = []
+    def read(self, epoch: int) -> None:
+        """Bring what has gathered to the host, in one transfer. Raises JobFailure `loss_not_finite`."""
+        if not self._unread:
+            return
+        values = torch.stack(self._unread).double().view(-1, len(self._stage.losses))
+        if not values.isfinite().all():
+            raise self._not_finite(epoch)
+        self._values += values.tolist()
+        self._unread = []
 
     def means(self, epoch: int) -> dict[str, float]:
         """`loss`, the weighted sum, and `loss_<kind>` of each part: means over the rows of the epoch.
 
         fsum is exact, so the figures do not depend on how often they were read.
         """
-        self.read()
+        self.read(epoch)
         rows = sum(self._counts)
         columns = zip(*self._values, strict=True)
         means = [math.fsum(v * n for v, n in zip(c, self._counts, strict=True)) / rows for c in columns]
-        if not all(math.isfinite(mean) for mean in means):
-            raise self._not_finite(epoch)
         total = math.fsum(concrete(p.weight) * mean for p, mean in zip(self._stage.losses, means, strict=True))
         parts = {f"loss_{p.kind}": mean for p, mean in zip(self._stage.losses, means, strict=True)}
         return {"loss": total, **parts}

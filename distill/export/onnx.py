@@ -45,6 +45,7 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
             raise failed("torch could not translate the network") from error
     assert program is not None
     model = program.model_proto
+    _forget_origin(model)
     onnx.helper.set_model_props(model, _properties(config))
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -87,6 +88,14 @@ def failed(reason: str) -> JobFailure:
         f"The student could not be exported to ONNX: {reason}.",
         hint="Set export.onnx to false to get the torch student alone, and report this job.",
     )
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """The exporter notes for each node which source line made it: paths of the worker's disk, for nobody else."""
+    graph = model.graph
+    for named in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del named.metadata_props[:]
+        named.doc_string = ""
 
 
 def _properties(config: ModelConfig) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Losses: one per file, filed under the kinds of `stillhouse.spec.LOSSES`, and their weighted sum."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
-import torch
 from torch import Tensor
 
 from distill.losses.ce import ce
@@ -21,12 +22,8 @@ def weighted(
 
     `student` and `teacher` are logits [N, classes], `labels` int64 [N]. All results are scalars, means over the rows.
     """
-    if teacher is None:
-        if needs_teacher(losses):
-            raise ValueError("one of the losses reads the teacher's logits, and none were given")
-        teacher = student.detach()
     values = {p.kind: LOSSES[p.kind].compute(p, student, labels, teacher) for p in losses}
-    total = torch.stack([concrete(p.weight) * values[p.kind] for p in losses]).sum()
+    total = reduce(add, (concrete(p.weight) * values[p.kind] for p in losses))
     return total, {kind: value.detach() for kind, value in values.items()}
 
 

@@ -9,7 +9,7 @@ from stillhouse.spec.losses import Ce
 
 
 @register("ce", reads_teacher=False)
-def _ce(params: Ce, student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+def _ce(params: Ce, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
     return ce(student, labels, label_smoothing=params.label_smoothing)
 
 

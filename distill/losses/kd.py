@@ -10,7 +10,9 @@ from stillhouse.spec.losses import Kd
 
 
 @register("kd", reads_teacher=True)
-def _kd(params: Kd, student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+def _kd(params: Kd, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+    if teacher is None:
+        raise ValueError("the kd loss reads the teacher's logits, and none were given")
     return kd(student, teacher, temperature=concrete(params.temperature))
 
 

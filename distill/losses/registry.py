@@ -8,9 +8,9 @@ from torch import Tensor
 
 from distill.registry import Registry
 
-# (own spec model, student logits [N, classes], labels [N], teacher logits [N, classes]) → scalar, mean over rows.
-# A loss that does not read the teacher is given whatever is there.
-Compute = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+# (own spec model, student logits [N, classes], labels [N], teacher logits [N, classes] or None) → a scalar, the mean
+# over rows.
+Compute = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
