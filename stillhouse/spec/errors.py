@@ -19,7 +19,8 @@ StillhouseError
 │   └── IdempotencyMismatch     422  same key, another body
 ├── Unavailable                 503  the database, broker or storage does not answer
 ├── ServerFault                 500  our mistake; the request id finds it in the log
-└── Unreachable                 –    raised by the client alone: no answer came
+├── Unreachable                 –    raised by the client alone: no answer came
+└── BadAnswer                   –    raised by the client alone: an answer came that cannot be right
 
 JobFailure (not an HTTP error: the way a running job ends)
 """
@@ -176,6 +177,10 @@ class ServerFault(StillhouseError):
 
 class Unreachable(StillhouseError):
     code, status, title = "unreachable", 0, "The service could not be reached"
+
+
+class BadAnswer(StillhouseError):
+    code, status, title = "bad_answer", 0, "The answer cannot be right"
 
 
 def _tree(root: type[StillhouseError]) -> Iterable[type[StillhouseError]]:

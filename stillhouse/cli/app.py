@@ -1,0 +1,96 @@
+"""The command line: global options, the commands, and what becomes of errors."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from stillhouse.cli import catalogues, datasets, exits, jobs, models
+from stillhouse.cli.doctor import doctor
+from stillhouse.cli.exits import EXIT_CODES_HELP, ExitCode
+from stillhouse.cli.pull import pull
+from stillhouse.cli.session import Session
+from stillhouse.cli.submit import submit
+from stillhouse.cli.watch import watch
+from stillhouse.spec.errors import Invalid, StillhouseError
+
+app = typer.Typer(
+    name="stillhouse",
+    help=f"Distillation as a service: submit a job, follow it, pull a small measured model.\n\n{EXIT_CODES_HELP}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+if sys.platform != "win32":
+    # The supervisor stands on file locks and process groups of Unix; the other commands work anywhere.
+    from stillhouse.cli.up import up
+
+    app.command()(up)
+app.command()(submit)
+app.command()(watch)
+app.command()(pull)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
+app.command()(catalogues.students)
+app.command()(catalogues.losses)
+app.command()(catalogues.version)
+app.command()(doctor)
+
+
+@app.callback()
+def choose(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option(help="Address of the service. Default: STILLHOUSE_URL, then what `up` wrote down.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="API key. Default: STILLHOUSE_API_KEY, then what `up` wrote down.")
+    ] = None,
+) -> None:
+    """Note which service the command is for."""
+    session: Session = context.obj
+    session.url, session.key = url, key
+
+
+def main() -> None:
+    """The `stillhouse` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. Every error becomes a sentence; nothing is raised."""
+    session = Session(as_json="--json" in arguments)
+    try:
+        ended = app(arguments, standalone_mode=False, obj=session, prog_name="stillhouse")
+        return ended if isinstance(ended, int) else ExitCode.OK
+    except StillhouseError as error:
+        session.fail(error)
+        return exits.of_error(error)
+    except TyperException as error:
+        session.fail(Invalid(error.format_message(), hint="`stillhouse --help` lists the commands and their options."))
+        return ExitCode.USAGE
+    except BrokenPipeError:
+        # Who read us has gone; Python would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except OSError as error:
+        session.fail(_of_file(error))
+        return ExitCode.USAGE
+    except Exception as error:  # noqa: BLE001 (a person must not have to read a traceback)
+        return _unforeseen(session, error)
+
+
+def _of_file(error: OSError) -> StillhouseError:
+    what = error.strerror or str(error)
+    return Invalid(f"{error.filename}: {what}." if error.filename else f"{what}.")
+
+
+def _unforeseen(session: Session, error: Exception) -> int:
+    if os.environ.get("STILLHOUSE_TRACEBACK"):
+        raise error
+    detail = f"The command met a fault of its own: {type(error).__name__}: {error}."
+    session.fail(StillhouseError(detail, hint="Run it again with STILLHOUSE_TRACEBACK=1 and report what it prints."))
+    return ExitCode.FAILED

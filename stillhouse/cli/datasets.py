@@ -1,0 +1,84 @@
+"""`stillhouse datasets …`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from stillhouse.cli import session
+from stillhouse.cli.pull import progress_bars
+from stillhouse.cli.render import dataset_view, datasets_table
+from stillhouse.cli.session import AsJson
+from stillhouse.spec.upload import UploadFormat
+
+app = typer.Typer(help="Upload and look at datasets.", no_args_is_help=True)
+
+DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of a dataset.")]
+
+
+@app.command("add")
+def add_dataset(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet, .npz, or a ZIP of class folders with PNG or JPEG.")],
+    name: Annotated[str | None, typer.Option(help="What you call it. Default: the file's name.")] = None,
+    format: Annotated[UploadFormat | None, typer.Option(help="Default: told by the bytes.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column that holds the class. Default: label, target, class or y.")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="Column that says train, validation or test. Default: splits are made.")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Column to leave out. Repeatable.")] = None,
+    validation: Annotated[float | None, typer.Option(help="Share of rows for validation. Default: 0.15.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of rows for the test. Default: 0.15.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Start of the stream that makes the splits. Default: 0.")] = None,
+    bad_rows: Annotated[
+        Literal["reject", "drop"] | None,
+        typer.Option(help="reject: one bad row refuses the file. drop: bad rows are left out and listed."),
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side in pixels every image is brought to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a dataset. The service checks it before it is stored, and says what it found."""
+    speak = session.of(context)
+    with speak.client() as client, progress_bars(speak) as on_progress:
+        dataset = client.datasets.add(
+            file,
+            name=name,
+            format=format,
+            label=label,
+            split_column=split_column,
+            ignore=ignore or (),
+            validation=validation,
+            test=test,
+            seed=seed,
+            bad_rows=bad_rows,
+            image_size=image_size,
+            on_progress=on_progress,
+        )
+    use = Text(f"In a job spec:  dataset: {{id: {dataset.id}}}", style="dim")
+    speak.answer(dataset, lambda: Group(dataset_view(dataset), Text(), use))
+
+
+@app.command("ls")
+def list_datasets(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List datasets, newest first."""
+    speak = session.of(context)
+    with speak.client() as client:
+        datasets = list(client.datasets.list(limit=count))
+    speak.answer(datasets, lambda: datasets_table(datasets) if datasets else Text("No datasets."))
+
+
+@app.command("show")
+def show_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = False) -> None:
+    """Show one dataset: shape, classes, splits, and what was found when it was stored."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.datasets.get(dataset)
+    speak.answer(found, lambda: dataset_view(found))

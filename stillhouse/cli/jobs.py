@@ -1,0 +1,71 @@
+"""`stillhouse jobs …`."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from stillhouse.cli import session
+from stillhouse.cli.arguments import JobId, job_of, labels_of
+from stillhouse.cli.render import job_view, jobs_table
+from stillhouse.cli.session import AsJson
+from stillhouse.cli.text import clean
+from stillhouse.spec.errors import Invalid
+from stillhouse.spec.states import JobStatus
+
+app = typer.Typer(help="List, look at and stop jobs.", no_args_is_help=True)
+
+
+@app.command("ls")
+def list_jobs(
+    context: typer.Context,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only jobs of this status; repeat it, or separate with commas.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs of exactly this name.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only jobs with this label: key=value. Repeatable.")] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.jobs.list(status=_statuses(status or []), name=name, labels=labels_of(label or []), limit=count)
+        jobs = list(found)
+    speak.answer(jobs, lambda: jobs_table(jobs) if jobs else Text("No jobs."))
+
+
+@app.command("show")
+def show_job(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+    """Show one job: where it stands, its measured table once it succeeded, its error when it failed."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = job_of(client, job)
+    speak.answer(found, lambda: job_view(found))
+
+
+@app.command("cancel")
+def cancel_job(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+    """Stop a job. It ends within seconds; what it did is not kept."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.jobs.cancel(job_of(client, job))
+    speak.answer(found, lambda: Text(clean(f"{found.id} {found.status}: {found.status_text}")))
+
+
+@app.command("log")
+def show_log(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+    """Print the job's log."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = job_of(client, job)
+        text = client.jobs.log(found)
+    speak.answer({"job_id": found.id, "log": text}, lambda: Text(clean(text.rstrip("\n"))))
+
+
+def _statuses(given: list[str]) -> list[JobStatus]:
+    words = [word.strip() for item in given for word in item.split(",")]
+    known = {status.value for status in JobStatus}
+    if unknown := [word for word in words if word not in known]:
+        raise Invalid(f"There is no status {unknown[0]!r}.", hint=f"A status is one of {', '.join(JobStatus)}.")
+    return [JobStatus(word) for word in words]

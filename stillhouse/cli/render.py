@@ -1,0 +1,254 @@
+"""Pictures of the service's answers."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from stillhouse.cli.text import age, clean, duration, milliseconds, percent, size
+from stillhouse.spec.report import Measured, Report
+from stillhouse.spec.states import JobStatus
+from stillhouse.spec.students import Architecture
+from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
+
+STATUS_STYLE = {
+    JobStatus.QUEUED: "cyan",
+    JobStatus.RUNNING: "blue",
+    JobStatus.CANCELLING: "yellow",
+    JobStatus.SUCCEEDED: "green",
+    JobStatus.FAILED: "red",
+    JobStatus.CANCELLED: "yellow",
+}
+ROLES = {"teacher": "teacher", "student": "distilled student", "baseline": "same, no teacher"}
+
+
+def status(job: Job) -> Text:
+    """The status in its colour, with the verdict when there is one."""
+    verdict = f", {job.verdict.replace('_', ' ')}" if job.verdict else ""
+    style = "yellow" if job.verdict == "below_target" else STATUS_STYLE[job.status]
+    return Text(f"{job.status}{verdict}", style=f"bold {style}")
+
+
+def report_table(report: Report) -> Table:
+    """The measured table: a column per model, so that three models fit into 80 characters."""
+    batches = sorted({timing.batch for model in report.models for timing in model.latency})
+    table = _table("", *(ROLES.get(model.role, model.role) for model in report.models), right=True)
+    rows: tuple[tuple[str, Callable[[Measured], str]], ...] = (
+        ("architecture", lambda m: clean(m.architecture)),
+        ("accuracy", lambda m: percent(m.accuracy)),
+        ("  95 % interval", lambda m: f"{100 * m.accuracy_interval[0]:.1f} – {100 * m.accuracy_interval[1]:.1f} %"),
+        ("  wrong of rows", lambda m: f"{m.errors} of {m.rows}"),
+        ("agreement with teacher", lambda m: percent(m.agreement)),
+        ("parameters", lambda m: f"{m.parameters:,}"),
+        ("file size", lambda m: size(m.size_bytes)),
+    )
+    for title, cell in rows:
+        table.add_row(title, *(cell(model) for model in report.models))
+    for batch in batches:
+        title = "latency, 1 row" if batch == 1 else f"latency, {batch} rows"
+        table.add_row(title, *(_latency(model, batch) for model in report.models))
+    return table
+
+
+def report_view(report: Report) -> RenderableType:
+    """The table, what follows from it, and what to be careful about."""
+    parts: list[RenderableType] = [report_table(report)]
+    if report.gap_recovered is not None:
+        line = f"The teacher closed {percent(report.gap_recovered)} of the gap between the two."
+        parts.append(Text(line))
+    for target in report.targets:
+        sign, style = ("✓", "green") if target.met else ("✗", "red")
+        wanted = f"{target.name.replace('_', ' ')} {target.wanted:g}: measured {target.measured:.4g}"
+        parts.append(Text(clean(f"{sign} {wanted}"), style=style))
+    parts += [Text(clean(f"! {warning}"), style="yellow") for warning in report.warnings]
+    return Group(*parts)
+
+
+def failure_panel(error: JobError) -> Panel:
+    """The red box: code, sentence, hint."""
+    body = Text(clean(error.detail))
+    body.append(f"\nhint: {clean(error.hint)}", style="yellow")
+    return Panel(body, title=Text(f"failed: {clean(error.code)}"), title_align="left", border_style="red")
+
+
+def job_view(job: Job) -> RenderableType:
+    """Everything about one job."""
+    facts = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, RenderableType]] = [
+        ("job", Text(job.id, style="bold")),
+        ("name", clean(job.name or "–")),
+        ("status", status(job) + Text(f"  {clean(job.status_text)}", style="not bold default")),
+        ("task", _task(job)),
+        ("dataset", job.dataset_id),
+        ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC ({age(job.created_at)})"),
+    ]
+    if job.started_at is not None:
+        ended = f", took {duration((job.finished_at - job.started_at).total_seconds())}" if job.finished_at else ""
+        rows.append(("started", f"{job.started_at:%Y-%m-%d %H:%M:%S} UTC, attempt {job.attempt}{ended}"))
+    if job.labels:
+        rows.append(("labels", clean(" ".join(f"{key}={value}" for key, value in job.labels.items()))))
+    rows += [(role, id) for role, id in (("student", job.student_model_id), ("teacher", job.teacher_model_id)) if id]
+    for name, value in rows:
+        facts.add_row(Text(name, style="dim"), value)
+    parts: list[RenderableType] = [facts]
+    parts += [Text(clean(f"! {c.reason}: {c.message}"), style="yellow") for c in job.conditions]
+    if job.report is not None:
+        parts += [Text(), report_view(job.report)]
+    if job.error is not None:
+        parts.append(failure_panel(job.error))
+    return Group(*parts)
+
+
+def jobs_table(jobs: Iterable[Job]) -> Table:
+    """A line per job."""
+    table = _table("job", "status", "name", "task", "accuracy", "created")
+    for job in jobs:
+        student = None if job.report is None else job.report.of("student")
+        accuracy = "" if student is None else percent(student.accuracy)
+        table.add_row(job.id, status(job), clean(job.name or ""), _task(job), accuracy, age(job.created_at))
+    return table
+
+
+def datasets_table(datasets: Iterable[Dataset]) -> Table:
+    """A line per dataset."""
+    table = _table("dataset", "name", "format", "task", "classes", "rows", "size", "created")
+    for dataset in datasets:
+        facts = dataset.facts
+        table.add_row(
+            dataset.id,
+            clean(dataset.name),
+            dataset.format,
+            facts.task,
+            str(len(facts.classes)),
+            f"{sum(facts.rows.values()):,}",
+            size(dataset.bytes),
+            age(dataset.created_at),
+        )
+    return table
+
+
+def dataset_view(dataset: Dataset) -> RenderableType:
+    """One dataset with its data report."""
+    facts, report = dataset.facts, dataset.report
+    head = Table.grid(padding=(0, 2))
+    shape = "×".join(map(str, facts.shape)) + (" (channels, height, width)" if len(facts.shape) == 3 else " inputs")
+    rows = ", ".join(f"{split} {count:,}" for split, count in facts.rows.items())
+    for name, value in (
+        ("dataset", dataset.id),
+        ("name", clean(dataset.name)),
+        ("task", f"{facts.task}, {len(facts.classes)} classes"),
+        ("one row", shape),
+        ("rows", rows),
+        ("kept", f"{report.rows_kept:,} of {report.rows_read:,}, {report.rows_dropped:,} dropped"),
+        ("duplicates", f"{report.duplicates:,}, of them across splits {report.duplicates_across_splits:,}"),
+        ("stored", f"{size(dataset.bytes)}, sha256 {dataset.sha256}"),
+    ):
+        head.add_row(Text(name, style="dim"), value)
+    balance = _table("class", *report.class_counts, right=True)
+    for name in facts.classes[:20]:
+        balance.add_row(clean(name), *(f"{counts.get(name, 0):,}" for counts in report.class_counts.values()))
+    parts: list[RenderableType] = [head, Text(), balance]
+    if len(facts.classes) > 20:
+        parts.append(Text(f"… and {len(facts.classes) - 20} more classes"))
+    parts += [Text(clean(f"! {note}"), style="yellow") for note in report.notes]
+    parts += [Text(clean(f"dropped {row.row}: {row.reason}"), style="dim") for row in report.dropped[:10]]
+    if report.rows_dropped > 10:
+        parts.append(Text(f"… {report.rows_dropped - min(10, len(report.dropped))} more were dropped", style="dim"))
+    return Group(*parts)
+
+
+def models_table(models: Iterable[Model]) -> Table:
+    """A line per model."""
+    table = _table("model", "role", "name", "architecture", "parameters", "accuracy", "created")
+    for model in models:
+        table.add_row(
+            model.id,
+            model.role,
+            clean(model.name),
+            architecture(model.config.architecture),
+            f"{model.config.parameters:,}",
+            percent(model.accuracy),
+            age(model.created_at),
+        )
+    return table
+
+
+def model_view(model: Model) -> RenderableType:
+    """One model."""
+    head = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("model", model.id),
+        ("name", clean(model.name)),
+        ("role", f"{model.role} of {model.job_id}"),
+        ("architecture", architecture(model.config.architecture)),
+        ("parameters", f"{model.config.parameters:,}"),
+        ("accuracy", percent(model.accuracy)),
+        ("classes", clean(_some(model.config.facts.classes))),
+        ("stored", f"{size(model.bytes)}, sha256 {model.sha256}"),
+        ("feed it", clean(model.config.preprocessing)),
+    ):
+        head.add_row(Text(name, style="dim"), value)
+    return Group(head, Text(), Text(f"As a teacher:  teacher: {{model: {model.id}}}", style="dim"))
+
+
+def catalogue_table(catalogue: Catalogue) -> Table:
+    """A line per entry, its fields below it."""
+    table = _table("name", "for", "what it is, and its fields")
+    for entry in catalogue.data:
+        body = Text(clean(entry.summary))
+        for field, schema in entry.json_schema.get("properties", {}).items():
+            body.append(f"\n{clean(field)}", style="bold")
+            body.append(clean(f"  {schema.get('description', '')}"))
+        table.add_row(Text(clean(entry.name), style="bold"), ", ".join(entry.tasks), body)
+    return table
+
+
+def validated_view(validated: ValidatedJob) -> RenderableType:
+    """What would run."""
+    estimate, resolved = validated.estimate, validated.resolved
+    head = Table.grid(padding=(0, 2))
+    teacher = "a model the service holds"
+    if resolved.teacher.train is not None:
+        teacher = architecture(resolved.teacher.train.architecture)
+    count = "" if estimate.teacher_parameters is None else f", {estimate.teacher_parameters:,} parameters"
+    student = f"{estimate.student_parameters:,} parameters, {size(estimate.student_size_bytes)}"
+    for name, value in (
+        ("task", str(resolved.task)),
+        ("teacher", teacher + count),
+        ("student", f"{architecture(resolved.student)}, {student}"),
+        ("temperature", str(resolved.temperature)),
+        ("steps", f"{estimate.steps:,} in all stages"),
+    ):
+        head.add_row(Text(name, style="dim"), value)
+    warnings = [Text(clean(f"! {warning}"), style="yellow") for warning in validated.warnings]
+    return Group(Text("The spec is valid; nothing was submitted.", style="green"), head, *warnings)
+
+
+def architecture(net: Architecture) -> str:
+    """`mlp hidden=[32]`: the dials that are not at their default."""
+    dials = net.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    return " ".join([net.name, *(f"{dial}={value}" for dial, value in dials.items())])
+
+
+def _task(job: Job) -> str:
+    train = job.spec.teacher.train
+    teacher = job.spec.teacher.model if train is None else architecture(train.architecture)
+    return f"{teacher} → {architecture(job.spec.student)}"
+
+
+def _latency(model: Measured, batch: int) -> str:
+    return next((milliseconds(timing.median_ms) for timing in model.latency if timing.batch == batch), "–")
+
+
+def _some(words: Sequence[str], most: int = 12) -> str:
+    more = f" … {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def _table(*headers: str, right: bool = False) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if right and index else "left", overflow="fold")
+    return table
