@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -12,13 +13,16 @@ from api import problems
 from api.cursors import Cursors
 from api.middleware import Edge
 from api.parts import Parts
-from api.routes import artifacts, health, jobs
+from api.routes import artifacts, catalogue, datasets, following, health, jobs, models
 from api.services import ingesting
 from core.broker import Doorbell
 from core.db import Database
 from core.secret import secret_key
 from core.settings import Settings
 from core.storage import make_storage
+
+_READERS = 2
+"""Uploads read at the same time: each may take the memory that `limits.max_ingest_memory_bytes` allows."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -39,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(Edge)
     problems.install(app)
-    for module in (health, jobs, artifacts):
+    for module in (health, datasets, jobs, following, artifacts, models, catalogue):
         app.include_router(module.router)
     return app
 
@@ -56,6 +60,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         storage=make_storage(settings),
         doorbell=Doorbell(settings),
         cursors=Cursors(secret_key(settings)),
+        readers=CapacityLimiter(_READERS),
     )
     ingesting.sweep(settings)
     app.state.parts = parts

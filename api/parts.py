@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends
 from starlette.requests import Request
 
@@ -22,6 +23,8 @@ class Parts:
     storage: Storage
     doorbell: Doorbell
     cursors: Cursors
+    readers: CapacityLimiter
+    """Lets a few uploads be read at a time."""
 
 
 def parts_of(request: Request) -> Parts:

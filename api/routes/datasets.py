@@ -1,0 +1,46 @@
+"""/v1/datasets: upload, look, list."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.auth import Project
+from api.parts import InParts
+from api.problems import declared
+from api.services import datasets, uploads
+from api.services.paging import PageQuery
+from api.services.uploads import UploadQuery
+from api.views import dataset_view
+from stillhouse.spec.views import Dataset, Page
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+_FILE_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The file itself: CSV, Parquet, .npz, or a ZIP of class folders with PNG or JPEG images.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("", status_code=201, responses=declared(413, 415), openapi_extra=_FILE_BODY)
+async def create_dataset(
+    project: Project, parts: InParts, query: Annotated[UploadQuery, Query()], request: Request, response: Response
+) -> Dataset:
+    """Upload a dataset. It is read and checked before the answer; a `Repr-Digest` with its SHA-256 is checked too."""
+    row = await uploads.receive(request, parts, project, query)
+    response.headers["Location"] = f"/v1/datasets/{row.id}"
+    return dataset_view(row)
+
+
+@router.get("", responses=declared(410))
+def list_datasets(project: Project, parts: InParts, query: Annotated[PageQuery, Query()]) -> Page[Dataset]:
+    """Datasets, newest first."""
+    return datasets.page(parts, project, query)
+
+
+@router.get("/{dataset_id}", responses=declared(404))
+def get_dataset(dataset_id: str, project: Project, parts: InParts) -> Dataset:
+    """A dataset: its facts, and the report of what was found in it."""
+    return dataset_view(datasets.find(parts, project, dataset_id))
