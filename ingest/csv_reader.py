@@ -40,7 +40,8 @@ def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Re
         table = Table(names, roles, features, limits, bad)
         rows = _Rows(lines, delimiter, len(names), limits, bad)
         for block, numbers in rows.blocks():
-            table.add([pa.array(cells, pa.string()) for cells in zip(*block, strict=True)], numbers)
+            cells = list(zip(*block, strict=True))
+            table.add({i: pa.array(cells[i], pa.string()) for i in roles.used}, numbers)
         return table.finish(rows.count, folder)
 
 

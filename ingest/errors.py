@@ -5,7 +5,7 @@ Codes and their meanings are `stillhouse.spec.upload.DATA_CODES`. Pointers:
     /file                          the file as a whole
     /file/rows/17                  the 17th data row (the header is not counted, blank lines neither)
     /file/columns/age              a column of a table
-    /file/arrays/x                 an array of an .npz
+    /file/arrays/x/16              an array of an .npz, or a row of it, counted from 0 as numpy does
     /file/members/cats~1a.png      a member of an archive; `/` is written `~1`, `~` is `~0`
     /file/classes/cat              a class
     ?label                         an option of the upload
@@ -72,6 +72,11 @@ class BadRows:
     def add_unnamed(self, count: int) -> None:
         """Bad rows behind the first hundred: only their number is kept."""
         self.count += count
+
+    @property
+    def wants_more(self) -> bool:
+        """False once enough rows are named, so that the others need only be counted."""
+        return self.count < _LISTED_ROWS
 
     @property
     def dropped(self) -> list[DroppedRow]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ingest import builtin, csv_reader, stored_file
+from ingest import builtin, csv_reader, folder_reader, npz_reader, parquet_reader, stored_file
 from ingest.errors import invalid
 from ingest.reading import Reading
 from ingest.report import describe
@@ -15,7 +15,12 @@ from stillhouse.spec.upload import IngestOptions, IngestRequest, StoredUpload, U
 
 Format = UploadFormat | Literal["builtin"]
 
-_READERS: dict[str, Callable[[Path, IngestOptions, Limits, Path], Reading]] = {"csv": csv_reader.read}
+_READERS: dict[str, Callable[[Path, IngestOptions, Limits, Path], Reading]] = {
+    "csv": csv_reader.read,
+    "parquet": parquet_reader.read,
+    "npz": npz_reader.read,
+    "zip": folder_reader.read,
+}
 _FOR_TABLES = ("label", "split_column", "ignore")
 _FOR_IMAGES = ("image_size",)
 _DO_NOT_APPLY: dict[Format, tuple[str, ...]] = {

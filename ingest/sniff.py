@@ -77,13 +77,13 @@ def _format(path: Path, declared: str) -> UploadFormat:
 
 
 def _holds_arrays(path: Path) -> bool:
-    """True when all members of the archive are .npy arrays; a broken archive is left to its reader."""
+    """True when the archive holds .npy arrays; a broken archive is left to its reader."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except BROKEN:
         return False
-    return bool(names) and all(name.endswith(".npy") for name in names)
+    return any(name.endswith(".npy") for name in names)
 
 
 def _is_parquet(head: bytes, magic: bytes) -> bool:

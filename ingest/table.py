@@ -1,6 +1,6 @@
 """From finished columns to stored rows: bad rows out, labels to classes, one float32 input per number or category."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,11 @@ class Roles:
     split: int | None
     features: tuple[int, ...]
 
+    @property
+    def used(self) -> tuple[int, ...]:
+        """Positions of all columns that are read."""
+        return tuple(sorted({self.label, *self.features, *([] if self.split is None else [self.split])}))
+
 
 def assign_roles(names: Sequence[str], options: IngestOptions) -> Roles:
     """Find the label, split and feature columns among `names`. Raises InvalidData naming what is not there."""
@@ -71,7 +76,7 @@ class Table:
         self._split = DistinctTexts(_LISTED) if roles.split is not None else None
         self._row_numbers: list[NDArray[np.int64]] = []
 
-    def add(self, columns: Sequence[Any], row_numbers: NDArray[np.int64]) -> None:
+    def add(self, columns: Mapping[int, Any], row_numbers: NDArray[np.int64]) -> None:
         """Add a block: arrow arrays by position in the file (labels and splits as strings), 1-based row numbers."""
         for reader, position in zip(self._features, self._roles.features, strict=True):
             reader.add(columns[position])

@@ -184,6 +184,17 @@ DATA_CODES: dict[str, str] = {
     "no_train_split": "No row belongs to the training split.",
     "class_too_small": "A class has too few different rows to be in every split.",
     "class_not_in_train": "A class has no training row.",
+    # Parquet
+    "corrupt_parquet": "The Parquet file is broken, not complete, or encrypted.",
+    "unsupported_type": "A column or array has a type that is not read.",
+    # Arrays
+    "object_array": "An array holds Python objects, which are never unpickled.",
+    "bad_shape": "An array has a shape that is not read.",
+    "length_mismatch": "x and y have different numbers of rows.",
+    "pixel_range": "Pixels are neither 0 to 255 nor fractions from 0 to 1.",
+    "label_out_of_range": "A label is none of the named classes.",
+    "duplicate_class": "Two classes have the same name.",
+    "unclear_arrays": "The names of the arrays do not tell x and y apart.",
     # Archives
     "corrupt_archive": "The archive's directory is broken.",
     "too_many_members": "The archive has more members than the limit.",
@@ -194,5 +205,13 @@ DATA_CODES: dict[str, str] = {
     "unsupported_compression": "A member is packed with a method that is not read.",
     "duplicate_member": "Two members have the same name.",
     "overlapping_members": "Two members share bytes.",
+    "corrupt_member": "A member is broken, or unfolds to another size than it says.",
+    "nested_archive": "There is an archive inside the archive.",
+    # Images
+    "misplaced_image": "An image stands in no class folder.",
+    "unsupported_image": "An image is neither PNG nor JPEG.",
+    "corrupt_image": "An image is broken or not complete.",
+    "too_many_pixels": "An image has more pixels or bytes than the limit.",
+    "several_frames": "An image is animated.",
 }
 """Codes of the entries in `errors` of a refused upload."""

@@ -1,0 +1,210 @@
+"""A ZIP of images in class folders.
+
+    cats/1.png                 one folder per class, or
+    train/cats/1.png           the splits train, validation (val, valid) and test above the classes,
+    pets/train/cats/1.png      either of them in one folder that holds everything.
+
+Members that start with a dot, __MACOSX and files that are no images are ignored, with a note. Images are stored in the
+order of their names, so the same images packed anew give the same file.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile, ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.archive import BROKEN, checked_archive, files, member_pointer
+from ingest.errors import BadRows, all_invalid, invalid, quoted
+from ingest.images import BadImage, Outline, decode, outline
+from ingest.labels import make_classes
+from ingest.reading import Reading
+from ingest.rows import RowSpool
+from ingest.splits import SPLIT_NAMES
+from stillhouse.spec.errors import FieldError
+from stillhouse.spec.limits import Limits
+from stillhouse.spec.upload import IngestOptions
+
+_MAX_IMAGE_BYTES = 256 * 1024**2
+_MAGIC_BYTES = 8
+_ARCHIVE_MAGICS = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
+_IMAGE_MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+# Files that are meant as images: those of a kind that is not read are refused, not ignored.
+_IMAGE_SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"),
+        *(".avif", ".svg", ".ico", ".ppm", ".jp2", ".psd", ".eps"),
+    }
+)
+_LAYOUT_HINT = "Put each image into a folder named after its class; folders train, val and test may stand above."
+
+
+@dataclass(frozen=True)
+class Place:
+    """An image of the archive, and what its folders say."""
+
+    member: ZipInfo
+    label: str
+    split: int | None
+
+
+def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+    """Read the images in the archive at `path`. Raises InvalidData or TooLarge."""
+    bad = BadRows(options.bad_rows)
+    with checked_archive(path, limits) as archive:
+        members, notes = _images(archive)
+        places = _places(members)
+        outlines = [_outline(archive, place, order, limits, bad) for order, place in enumerate(places)]
+        known = [found for found in outlines if found is not None]
+        if not known:
+            bad.check(len(places))
+        height, width, size_notes = _size(known, options, limits)
+        gray = all(found.gray for found in known)
+        rows = RowSpool(folder, (1 if gray else 3, height, width), np.uint8, limits)
+        kept, changes = [], Counter[str]()
+        for order, (place, found) in enumerate(zip(places, outlines, strict=True)):
+            if found is None:
+                continue
+            try:
+                picture = decode(_bytes(archive, place), gray=gray, height=height, width=width, limits=limits)
+            except BadImage as error:
+                _note_bad(bad, order, place, error)
+                continue
+            rows.append(picture.pixels[None])
+            kept.append(place)
+            changes.update(picture.changes)
+    bad.check(len(places))
+    classes, index = make_classes({place.label for place in kept}, "/file", limits)
+    return Reading(
+        task="image-classification",
+        rows=rows,
+        labels=np.array([index[place.label] for place in kept], np.int64),
+        classes=classes,
+        given=_given(kept),
+        rows_read=len(places),
+        bad=bad,
+        notes=[*notes, *size_notes, *(f"Images that were {change}: {n:,}." for change, n in changes.items())],
+    )
+
+
+def _images(archive: ZipFile) -> tuple[list[ZipInfo], list[str]]:
+    """Members that are or claim to be images, by name, and notes on the others. Raises InvalidData for archives."""
+    images, hidden, others, nested = [], [], [], []
+    for member in sorted(files(archive), key=lambda m: m.filename):
+        suffix = PurePosixPath(member.filename).suffix.lower()
+        if _is_hidden(member.filename):
+            hidden.append(member.filename)
+        elif suffix in _IMAGE_SUFFIXES:
+            images.append(member)
+        elif (head := _head(archive, member)).startswith(_ARCHIVE_MAGICS):
+            nested.append(member)
+        elif head.startswith(_IMAGE_MAGICS) or not suffix:
+            images.append(member)
+        else:
+            others.append(member.filename)
+    if nested:
+        raise all_invalid("There are archives inside the archive.", [_nested(m) for m in nested], "Unpack them first.")
+    if not images:
+        raise invalid("/file", "no_rows", "The archive holds no PNG or JPEG image.", _LAYOUT_HINT)
+    notes = []
+    if hidden:
+        notes.append(f"Hidden files were ignored: {len(hidden):,}, such as {quoted(hidden[0])}.")
+    if others:
+        notes.append(f"Files that are no images were ignored: {len(others):,}, such as {quoted(others[0])}.")
+    return images, notes
+
+
+def _places(members: list[ZipInfo]) -> list[Place]:
+    """What the folders say of each image. Raises InvalidData when they fit none of the layouts."""
+    paths = [member.filename.split("/") for member in members]
+    if len({path[0] for path in paths}) == 1 and min(map(len, paths)) >= 3:
+        paths = [path[1:] for path in paths]
+    loose = [member for member, path in zip(members, paths, strict=True) if len(path) == 1]
+    if loose:
+        errors = [_misplaced(member, "stands in no class folder") for member in loose]
+        raise all_invalid(f"{len(loose):,} images stand in no class folder.", errors, _LAYOUT_HINT)
+    splits = [SPLIT_NAMES.get(path[0].lower()) for path in paths]
+    if all(split is None for split in splits):
+        return [Place(member, path[0], None) for member, path in zip(members, paths, strict=True)]
+    stray = [
+        member for member, path, split in zip(members, paths, splits, strict=True) if split is None or len(path) < 3
+    ]
+    if stray:
+        errors = [_misplaced(member, "is not in a class folder below train, validation or test") for member in stray]
+        raise all_invalid("Some images are in split folders, others are not.", errors, _LAYOUT_HINT)
+    return [Place(member, path[1], split) for member, path, split in zip(members, paths, splits, strict=True)]
+
+
+def _given(places: list[Place]) -> NDArray[np.uint8] | None:
+    splits = [place.split for place in places if place.split is not None]
+    return np.array(splits, np.uint8) if splits else None
+
+
+def _size(known: list[Outline], options: IngestOptions, limits: Limits) -> tuple[int, int, list[str]]:
+    """Height and width that all images get."""
+    sizes = {(found.height, found.width) for found in known}
+    if options.image_size is not None:
+        return options.image_size, options.image_size, []
+    if len(sizes) == 1 and max(next(iter(sizes))) <= limits.max_image_side:
+        return *next(iter(sizes)), []
+    median = int(np.median([side for found in known for side in (found.height, found.width)]))
+    side = max(1, min(median, limits.max_image_side))
+    if len(sizes) == 1:
+        return side, side, [f"The images are larger than the limit of {limits.max_image_side} pixels."]
+    return side, side, [f"The images have {len(sizes):,} different sizes; the median side is {median} pixels."]
+
+
+def _outline(archive: ZipFile, place: Place, order: int, limits: Limits, bad: BadRows) -> Outline | None:
+    try:
+        if place.member.file_size > _MAX_IMAGE_BYTES:
+            raise BadImage("too_many_pixels", f"The file is larger than the limit of {_MAX_IMAGE_BYTES:,} bytes.")
+        try:
+            file = archive.open(place.member)
+        except BROKEN:
+            raise _broken_member() from None
+        with file:
+            return outline(file, limits)
+    except BadImage as error:
+        _note_bad(bad, order, place, error)
+        return None
+
+
+def _bytes(archive: ZipFile, place: Place) -> bytes:
+    try:
+        return archive.read(place.member)
+    except BROKEN:
+        raise _broken_member() from None
+
+
+def _broken_member() -> BadImage:
+    return BadImage("corrupt_member", "The archive holds it broken, or its size is not what it says.")
+
+
+def _note_bad(bad: BadRows, order: int, place: Place, error: BadImage) -> None:
+    name = place.member.filename
+    bad.add(order, name, member_pointer(place.member), error.code, f"{quoted(name)}: {error.reason}")
+
+
+def _is_hidden(name: str) -> bool:
+    parts = name.split("/")
+    return parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts) or parts[-1] == "Thumbs.db"
+
+
+def _head(archive: ZipFile, member: ZipInfo) -> bytes:
+    try:
+        with archive.open(member) as file:
+            return file.read(_MAGIC_BYTES)
+    except BROKEN:
+        return b""
+
+
+def _nested(member: ZipInfo) -> FieldError:
+    detail = f"{quoted(member.filename)} is an archive."
+    return FieldError(pointer=member_pointer(member), code="nested_archive", detail=detail)
+
+
+def _misplaced(member: ZipInfo, where: str) -> FieldError:
+    detail = f"{quoted(member.filename)} {where}."
+    return FieldError(pointer=member_pointer(member), code="misplaced_image", detail=detail)
