@@ -12,10 +12,12 @@ from core.db import Database, is_outage
 from models import events, lifecycle
 from models.lifecycle import Lease, Note
 from stillhouse.spec.events import LogLine, Metrics, PhaseStarted, Progress, TrainerEvent
+from stillhouse.spec.states import Phase
 
 log = structlog.get_logger()
 
 _WRITE_SECONDS = 1.0
+_TRAINING = frozenset({Phase.TRAINING_TEACHER, Phase.DISTILLING})
 # What is kept while the database is away. Older points and lines are dropped first: the newest tell more.
 _MAX_POINTS = 50_000
 _MAX_NOTES = 2_000
@@ -46,7 +48,7 @@ class Reporter:
             self._phase = event.phase
             self._progress = event.model_dump(mode="json", exclude={"type"})
             self._dirty = True
-            if event.step > 0 and not self._stepped:
+            if event.phase in _TRAINING and event.step > 0 and not self._stepped:
                 self._stepped = True
                 self._note("log", "The first training step is done.", data={"step": event.step})
                 self._urgent = True

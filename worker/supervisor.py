@@ -83,6 +83,9 @@ class Supervisor:
         try:
             with attempt_folder(self._settings.work_dir, f"{job_id}-{lease.attempt}-{uuid4().hex[:8]}") as folder:
                 self._attempt(lease, folder)
+        except Exception as error:
+            log.exception("attempt failed", job_id=job_id, attempt=lease.attempt)
+            self._settle(lease, None, Died(f"The worker failed with {type(error).__name__}."))
         finally:
             self._heart.release()
             trim_cache(self._settings.work_dir / "cache", self._settings.cache_max_bytes)

@@ -16,11 +16,10 @@ from worker.order import Order
 
 def main(channel: socket.socket) -> None:
     """Read the order from `channel`, run it, report over `channel`, and end the process."""
-    with channel.makefile("rb") as reader:
-        line = reader.readline()
-        if line:
-            threading.Thread(target=_end_with, args=(reader,), daemon=True).start()
-            _send(channel, _run(Order.model_validate_json(line), channel))
+    line = _read_line(channel)
+    if line:
+        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+        _send(channel, _run(Order.model_validate_json(line), channel))
     sys.stderr.flush()
     # Skip the interpreter's tidying: it is slow with torch, and nothing here needs it.
     os._exit(0)
@@ -51,7 +50,16 @@ def _send(channel: socket.socket, event: TrainerEvent) -> None:
     channel.sendall(event.model_dump_json().encode() + b"\n")
 
 
-def _end_with(reader: "socket.SocketIO") -> None:
+def _read_line(channel: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        if not (data := channel.recv(1 << 16)):
+            return b""
+        line += data
+    return line
+
+
+def _end_with(channel: socket.socket) -> None:
     """The supervisor says nothing after the order: an end of file means that it has gone."""
-    reader.read(1)
+    channel.recv(1)
     os._exit(1)

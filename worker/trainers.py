@@ -136,7 +136,9 @@ def _environment(settings: Settings) -> dict[str, str]:
     kept = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
     env = {name: os.environ[name] for name in kept if name in os.environ}
     threads = str(threads_of(settings))
-    env |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    env |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    # The process that forks must have one thread, and these libraries would start their own when imported.
+    env |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
     env |= {"HOME": "/nonexistent", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     if settings.cuda_visible_devices is not None:
