@@ -4,6 +4,7 @@ import argparse
 import socket
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from api.main import create_app
 from api.protocol import BoundedHttp
@@ -22,14 +23,14 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings()
     log.configure(settings, process="api")
-    server = uvicorn.Server(server_config(settings))
+    server = uvicorn.Server(server_config(settings, create_app(settings)))
     server.run(sockets=None if args.fd is None else [socket.socket(fileno=args.fd)])
 
 
-def server_config(settings: Settings) -> uvicorn.Config:
+def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves: fast parts, no trust in proxy headers, bounds on what an idle caller can hold."""
     return uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",

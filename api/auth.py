@@ -1,33 +1,40 @@
 """Who calls: a Bearer key stands for a project."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from starlette.requests import Request
 
 from api.parts import InParts
 from models import keys
 from stillhouse.spec.errors import Unauthorized
 
+# Only describes the scheme in the OpenAPI document; the header is read below.
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `Authorization: Bearer shk_…`.")
 
 
-def calling_project(
-    parts: InParts, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
+def calling_project(parts: InParts, request: Request, _described: Annotated[object, Depends(_bearer)]) -> str:
     """Id of the project whose key the caller shows. Raises Unauthorized."""
-    if credentials is None:
-        raise no_key()
+    key = shown_key(request.scope["headers"])
     with parts.database.read() as session:
-        project_id = keys.owner(session, credentials.credentials)
+        project_id = keys.owner(session, key)
     if project_id is None:
         raise bad_key()
     return project_id
 
 
-def no_key() -> Unauthorized:
-    """The answer to a call without a key."""
-    return Unauthorized("The request shows no API key.", hint="Send the header `Authorization: Bearer shk_…`.")
+def shown_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The key in the Authorization header, with a right checksum. Raises Unauthorized."""
+    shown = next((value for name, value in headers if name == b"authorization"), b"")
+    scheme, _, key = shown.partition(b" ")
+    if scheme.lower() != b"bearer" or not key:
+        raise Unauthorized("The request shows no API key.", hint="Send the header `Authorization: Bearer shk_…`.")
+    text = key.strip().decode("latin-1")
+    if not text.isascii() or not keys.well_formed(text):
+        raise bad_key()
+    return text
 
 
 def bad_key() -> Unauthorized:

@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 import stillhouse
-from api import problems
+from api import openapi, problems
+from api.answers import Answers
 from api.cursors import Cursors
 from api.middleware import Edge
 from api.parts import Parts
@@ -20,6 +21,7 @@ from core.db import Database
 from core.secret import secret_key
 from core.settings import Settings
 from core.storage import make_storage
+from models.glance import Glances
 
 _READERS = 2
 """Uploads read at the same time: each may take the memory that `limits.max_ingest_memory_bytes` allows."""
@@ -42,7 +44,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(Edge)
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
+    app.router.routes.insert(0, jobs.polled)
     for module in (health, datasets, jobs, following, artifacts, models, catalogue):
         app.include_router(module.router)
     return app
@@ -54,12 +58,15 @@ def _operation_id(route: APIRoute) -> str:
 
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+    database = Database(settings.resolved_database_url)
     parts = Parts(
         settings=settings,
-        database=Database(settings.resolved_database_url),
+        database=database,
         storage=make_storage(settings),
         doorbell=Doorbell(settings),
         cursors=Cursors(secret_key(settings)),
+        glances=Glances(database),
+        answers=Answers(),
         readers=CapacityLimiter(_READERS),
     )
     ingesting.sweep(settings)
@@ -68,4 +75,5 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         parts.doorbell.close()
+        parts.glances.close()
         parts.database.close()

@@ -7,11 +7,13 @@ from anyio import CapacityLimiter
 from fastapi import Depends
 from starlette.requests import Request
 
+from api.answers import Answers
 from api.cursors import Cursors
 from core.broker import Doorbell
 from core.db import Database
 from core.settings import Settings
 from core.storage import Storage
+from models.glance import Glances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Parts:
     storage: Storage
     doorbell: Doorbell
     cursors: Cursors
+    glances: Glances
+    answers: Answers
     readers: CapacityLimiter
     """Lets a few uploads be read at a time."""
 

@@ -45,7 +45,7 @@ class Glances:
         """For a thread. Raises SQLAlchemy's DBAPIError when the database is away."""
         with self._engine.connect() as connection:
             row = connection.execute(_STATEMENT, {"digest": digest, "job_id": job_id}).one_or_none()
-        return None if row is None else Glance(*row)
+        return None if row is None else Glance(row.project_id, row.version)
 
     def close(self) -> None:
         """Close what is kept open."""
@@ -59,25 +59,27 @@ class _LocalConnection:
     def __init__(self, database: Database) -> None:
         compiled = _STATEMENT.compile(dialect=database.engine.dialect)
         self._sql, self._order = str(compiled), tuple(compiled.positiontup or ())
-        self._fairy = database.engine.raw_connection()
-        self._fairy.detach()
-        self._execute: Any = self._fairy.driver_connection.execute  # type: ignore[union-attr]
-        self._execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        # Detached: the pool gives it to nobody else, and does not take it back.
+        self._pooled = database.engine.raw_connection()
+        self._pooled.detach()
+        connection: Any = self._pooled.dbapi_connection
+        self._connection = connection
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
 
     def look(self, digest: str, job_id: str) -> Glance | None:
         values = {"digest": digest, "job_id": job_id}
         try:
             # All rows are fetched, so that the statement ends and holds no snapshot.
-            rows = self._execute(self._sql, [values[name] for name in self._order]).fetchall()
+            rows = self._connection.execute(self._sql, [values[name] for name in self._order]).fetchall()
         except sqlite3.OperationalError:
             raise WouldBlock from None
         return Glance(*rows[0]) if rows else None
 
     def close(self) -> None:
-        self._fairy.close()
+        self._connection.close()
 
 
-def _statement() -> Select[tuple[str, int | None]]:
+def _statement() -> Select[str, int]:
     its_job = and_(JobRow.id == bindparam("job_id"), JobRow.project_id == ApiKeyRow.project_id)
     return (
         select(ApiKeyRow.project_id, JobRow.version)

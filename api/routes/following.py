@@ -31,7 +31,7 @@ def list_events(
     parts: InParts,
     query: Annotated[EventsQuery, Query()],
     request: Request,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Page[Event] | Response:
     """What happened to a job, oldest first. With `Accept: text/event-stream` the events come as they happen.
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from api.auth import Project
 from api.bodies import Body
 from api.parts import InParts
+from api.polling import PolledRoute
 from api.problems import declared
 from api.services import jobs
 from api.services.jobs import JobsQuery
@@ -46,7 +47,7 @@ def create_job(
     project: Project,
     parts: InParts,
     query: Annotated[SubmitQuery, Query()],
-    idempotency_key: Annotated[str | None, Header()] = None,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
 ) -> Response:
     """Submit a distillation. The same `Idempotency-Key` with the same body makes one job, however often it is sent."""
     if query.validate_only:
@@ -64,11 +65,20 @@ def list_jobs(project: Project, parts: InParts, query: Annotated[JobsQuery, Quer
     return jobs.page(parts, project, query)
 
 
-@router.get("/{job_id}", response_model=Job, responses=declared(404))
-def get_job(job_id: str, project: Project, parts: InParts) -> Response:
-    """A job as it is now."""
-    with parts.database.read() as session:
-        return _job(jobs.find(session, project, job_id))
+async def get_job(job_id: str, project: Project) -> None:
+    """A job as it is now. With `If-None-Match` and the ETag of the last answer: 304 while nothing changed."""
+
+
+polled = PolledRoute(
+    "/v1/jobs/{job_id}",
+    get_job,
+    methods=["GET"],
+    response_model=Job,
+    tags=["jobs"],
+    responses={304: {"description": "The job has not changed."}, **declared(404)},
+    generate_unique_id_function=lambda route: route.name,
+)
+"""Not in the router: the app puts it first, so that it is found before any other path is tried."""
 
 
 @router.post(

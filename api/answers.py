@@ -1,0 +1,40 @@
+"""Answers about jobs that are ready to be sent, kept while their jobs do not change."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+CACHED_JOBS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A job's answer, ready to be sent."""
+
+    version: int
+    etag: str
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+    headers_unchanged: list[tuple[bytes, bytes]]
+    """Of a 304."""
+
+
+class Answers:
+    """The latest answers by job id, the least recently used dropped first."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Answer] = OrderedDict()
+
+    def get(self, job_id: str, version: int) -> Answer | None:
+        """The answer, when it is that of this version."""
+        found = self._kept.get(job_id)
+        if found is None or found.version != version:
+            return None
+        self._kept.move_to_end(job_id)
+        return found
+
+    def keep(self, job_id: str, answer: Answer) -> None:
+        """Keep for the next caller."""
+        self._kept[job_id] = answer
+        self._kept.move_to_end(job_id)
+        if len(self._kept) > CACHED_JOBS:
+            self._kept.popitem(last=False)
