@@ -1,22 +1,20 @@
 """Data that comes with the service."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ingest.errors import BadRows
 from ingest.reading import Reading
-from ingest.rows import RowSpool
+from ingest.rows import RowSpool, Scratch
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions
 
 
-def read_digits(options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+def read_digits(options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     """1,797 handwritten digits, uint8 [N, 1, 8, 8] with values 0..16, from scikit-learn (UCI, Alpaydin and Kaynak)."""
     from sklearn.datasets import load_digits  # takes a second, which no upload should wait for
 
     images, labels = load_digits(return_X_y=True)
-    rows = RowSpool(folder, (1, 8, 8), np.uint8, limits)
+    rows = RowSpool(scratch, (1, 8, 8), np.uint8, limits)
     rows.append(images.reshape(-1, 1, 8, 8).astype(np.uint8))
     return Reading(
         task="image-classification",

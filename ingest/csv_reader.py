@@ -15,6 +15,7 @@ import pyarrow as pa
 from ingest.columns import TextColumn
 from ingest.errors import BadRows, invalid, pointer, quoted, too_large
 from ingest.reading import Reading
+from ingest.rows import Scratch
 from ingest.table import Table, assign_roles
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions
@@ -29,7 +30,7 @@ _ENCODING_HINT = "Save the file as UTF-8."
 _QUOTES_HINT = 'Close every quote, and write a quote inside quotes as "".'
 
 
-def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     """Read the table at `path`. Raises InvalidData or TooLarge."""
     bad = BadRows(options.bad_rows)
     with path.open("rb") as file:
@@ -42,7 +43,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Re
         for block, numbers in rows.blocks():
             cells = list(zip(*block, strict=True))
             table.add({i: pa.array(cells[i], pa.string()) for i in roles.used}, numbers)
-        return table.finish(rows.count, folder)
+        return table.finish(rows.count, scratch)
 
 
 class _Lines:
@@ -96,10 +97,12 @@ def _header(lines: _Lines, limits: Limits) -> tuple[str, list[str]]:
     text = next((line for line in lines if line.strip()), None)
     if text is None:
         raise invalid("/file", "empty_file", "The file holds no text.")
+    if "\r" in text.rstrip("\r\n"):
+        raise _bare_carriage_return("/file", "The header")
     csv.field_size_limit(_MAX_LINE_BYTES)
     splits = {delimiter: _split_header(text, delimiter) for delimiter in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda d: len(splits[d]))
-    if not splits[delimiter]:
+    if len(splits[delimiter]) < 2 and not all(splits.values()):
         raise invalid("/file", "bad_quotes", "The header has a quote that is not closed on its line.", _QUOTES_HINT)
     names = [name.strip() for name in splits[delimiter]]
     if len(names) > limits.max_columns:
@@ -182,7 +185,7 @@ class _Rows:
 def _malformed(error: csv.Error, at: str, subject: str) -> Exception:
     message = str(error)
     if "new-line" in message:
-        return invalid(at, "bad_line_ends", f"{subject} has a bare carriage return.", "End lines with LF or CRLF.")
+        return _bare_carriage_return(at, subject)
     if "field larger" in message:
         return invalid(
             at, "bad_quotes", f"{subject} has a cell that does not end: a quote is not closed.", _QUOTES_HINT
@@ -192,3 +195,7 @@ def _malformed(error: csv.Error, at: str, subject: str) -> Exception:
             at, "bad_quotes", f"{subject} opens a quote that is not closed before the file ends.", _QUOTES_HINT
         )
     return invalid(at, "bad_quotes", f"{subject} has text behind a closing quote.", _QUOTES_HINT)
+
+
+def _bare_carriage_return(at: str, subject: str) -> Exception:
+    return invalid(at, "bad_line_ends", f"{subject} has a bare carriage return.", "End lines with LF or CRLF.")

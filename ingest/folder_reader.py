@@ -21,7 +21,7 @@ from ingest.errors import BadRows, all_invalid, invalid, quoted
 from ingest.images import BadImage, Outline, decode, outline
 from ingest.labels import make_classes
 from ingest.reading import Reading
-from ingest.rows import RowSpool
+from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
@@ -50,7 +50,7 @@ class Place:
     split: int | None
 
 
-def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     """Read the images in the archive at `path`. Raises InvalidData or TooLarge."""
     bad = BadRows(options.bad_rows)
     with checked_archive(path, limits) as archive:
@@ -62,7 +62,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Re
             bad.check(len(places))
         height, width, size_notes = _size(known, options, limits)
         gray = all(found.gray for found in known)
-        rows = RowSpool(folder, (1 if gray else 3, height, width), np.uint8, limits)
+        rows = RowSpool(scratch, (1 if gray else 3, height, width), np.uint8, limits)
         kept, changes = [], Counter[str]()
         for order, (place, found) in enumerate(zip(places, outlines, strict=True)):
             if found is None:

@@ -16,7 +16,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from ingest.archive import BROKEN
-from ingest.errors import invalid, pointer, quoted
+from ingest.errors import invalid, pointer, quoted, too_large
 from stillhouse.spec.limits import Limits
 
 _BLOCK_BYTES = 8 * 1024**2
@@ -85,9 +85,11 @@ def read_array(archive: ZipFile, member: ZipInfo, limits: Limits) -> Array:
         raise _corrupt(name, "its header is broken")
     if math.prod(shape) * dtype.itemsize != member.file_size - offset:
         raise _corrupt(name, "its size is not what its header says")
-    if not shape or 0 in shape or shape[0] > limits.max_rows:
-        detail = f"Array {quoted(name)} has shape {shape}; needed are 1 to {limits.max_rows:,} rows."
-        raise invalid(pointer("arrays", name), "bad_shape", detail)
+    if shape and shape[0] > limits.max_rows:
+        detail = f"Array {quoted(name)} has {shape[0]:,} rows, the limit is {limits.max_rows:,}."
+        raise too_large(pointer("arrays", name), "too_many_rows", detail)
+    if not shape or 0 in shape:
+        raise invalid(pointer("arrays", name), "bad_shape", f"Array {quoted(name)} of shape {shape} holds no row.")
     return Array(name, shape, dtype, archive, member, fortran and len(shape) > 1, offset)
 
 

@@ -24,7 +24,7 @@ from ingest.labels import check_name, is_missing, make_classes, too_many_classes
 from ingest.npy import Array, read_array
 from ingest.pixels import plan_pixels
 from ingest.reading import Reading
-from ingest.rows import RowSpool
+from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.limits import Limits
@@ -50,7 +50,7 @@ class Pair:
     split: int | None
 
 
-def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     """Read the arrays in the archive at `path`. Raises InvalidData or TooLarge."""
     with checked_archive(path, limits) as archive:
         pairs, named, notes = _arrays(archive, limits)
@@ -64,7 +64,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Re
             convert = pixels.convert
             notes += pixel_notes
         labels = _Labels(pairs, named, limits)
-        rows = RowSpool(folder, shape, np.float32 if len(shape) == 1 else np.uint8, limits)
+        rows = RowSpool(scratch, shape, np.float32 if len(shape) == 1 else np.uint8, limits)
         bad = BadRows(options.bad_rows)
         kept = _store(pairs, labels, convert, rows, bad)
     total = sum(pair.x.shape[0] for pair in pairs)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ingest.columns import CategoryColumn, NumberColumn
 from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, too_large
 from ingest.reading import Reading
+from ingest.rows import Scratch
 from ingest.table import ColumnReader, Roles, Table, assign_roles
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
@@ -27,7 +28,7 @@ _PANDAS_INDEX = "__index_level_"
 _CORRUPT_HINT = "Is the upload complete? Write the file anew."
 
 
-def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     """Read the table at `path`. Raises InvalidData or TooLarge."""
     try:
         with _open(path) as file:
@@ -39,7 +40,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, folder: Path) -> Re
         # Text stays a dictionary: a page that repeats one long text a million times unfolds to very little.
         texts = [field.name for field in schema if _is_plain_text(field.type)]
         with _open(path, metadata=footer, read_dictionary=texts) as file:
-            reading = _read(file, schema, roles, options, limits, folder)
+            reading = _read(file, schema, roles, options, limits, scratch)
         reading.notes.extend(notes)
         return reading
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -69,7 +70,7 @@ def _check_footer(footer: Any, limits: Limits) -> None:
         raise too_large("/file", "too_many_bytes", detail)
 
 
-def _read(file: Any, schema: Any, roles: Roles, options: IngestOptions, limits: Limits, folder: Path) -> Reading:
+def _read(file: Any, schema: Any, roles: Roles, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     features = [_reader(schema.field(i), limits) for i in roles.features]
     table = Table(schema.names, roles, features, limits, BadRows(options.bad_rows))
     used = [schema.field(i).name for i in roles.used]
@@ -84,7 +85,7 @@ def _read(file: Any, schema: Any, roles: Roles, options: IngestOptions, limits: 
         count += batch.num_rows
     if count != file.metadata.num_rows:
         raise _corrupt(f"the footer says {file.metadata.num_rows:,} rows, there are {count:,}")
-    return table.finish(count, folder)
+    return table.finish(count, scratch)
 
 
 def _without_index(names: Sequence[str], options: IngestOptions) -> tuple[IngestOptions, list[str]]:

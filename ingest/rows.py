@@ -1,6 +1,7 @@
 """The rows of x on their way to the stored file: kept on disk, so that memory does not grow with the data."""
 
 import tempfile
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
@@ -14,19 +15,30 @@ from stillhouse.spec.limits import Limits
 _COPY_BYTES = 8 * 1024**2
 
 
+class Scratch(ExitStack):
+    """Files without a name in a folder: a killed reader leaves nothing behind, an ended one closes them here."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def file(self) -> IO[bytes]:
+        """A new one, open for writing and reading."""
+        return self.enter_context(tempfile.TemporaryFile(dir=self._folder))
+
+
 class RowSpool:
-    """Rows [N, *shape] written in order to a file without a name, with a digest of each."""
+    """Rows [N, *shape], written in order to a scratch file, with a digest of each."""
 
     def __init__(
-        self, folder: Path, shape: tuple[int, ...], dtype: type[np.uint8 | np.float32], limits: Limits
+        self, scratch: Scratch, shape: tuple[int, ...], dtype: type[np.uint8 | np.float32], limits: Limits
     ) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.count = 0
         self._limits = limits
         self._row_bytes = int(np.prod(shape, dtype=object)) * self.dtype.itemsize
-        # Unlinked as soon as it is made: a killed reader leaves nothing behind.
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (lives as long as this object)
+        self._file = scratch.file()
         self._digests: list[bytes] = []
         self._low: NDArray[Any] | None = None
         self._high: NDArray[Any] | None = None

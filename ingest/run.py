@@ -8,6 +8,7 @@ from ingest import builtin, csv_reader, folder_reader, npz_reader, parquet_reade
 from ingest.errors import invalid
 from ingest.reading import Reading
 from ingest.report import describe
+from ingest.rows import Scratch
 from ingest.sniff import sniff
 from ingest.splits import assign_splits
 from stillhouse.spec.limits import Limits
@@ -15,7 +16,7 @@ from stillhouse.spec.upload import IngestOptions, IngestRequest, StoredUpload, U
 
 Format = UploadFormat | Literal["builtin"]
 
-_READERS: dict[str, Callable[[Path, IngestOptions, Limits, Path], Reading]] = {
+_READERS: dict[str, Callable[[Path, IngestOptions, Limits, Scratch], Reading]] = {
     "csv": csv_reader.read,
     "parquet": parquet_reader.read,
     "npz": npz_reader.read,
@@ -48,18 +49,19 @@ def run(request: IngestRequest) -> StoredUpload:
     output = Path(request.output)
     found = "builtin" if request.source is None else sniff(Path(request.source), request.format, request.limits)
     _check_options(request.options, found, request.limits)
-    reading = _read(request, found, output.parent)
-    groups = reading.rows.groups()
-    splits = assign_splits(reading.labels, groups, reading.given, reading.classes, request.options)
-    dataset = describe(reading, splits, groups)
-    stored_file.write(output, Path(request.partial), dataset, reading.rows, reading.labels, splits.of_row)
+    with Scratch(output.parent) as scratch:
+        reading = _read(request, found, scratch)
+        groups = reading.rows.groups()
+        splits = assign_splits(reading.labels, groups, reading.given, reading.classes, request.options)
+        dataset = describe(reading, splits, groups)
+        stored_file.write(output, Path(request.partial), dataset, reading.rows, reading.labels, splits.of_row)
     return StoredUpload(format=found, dataset=dataset)
 
 
-def _read(request: IngestRequest, found: Format, folder: Path) -> Reading:
+def _read(request: IngestRequest, found: Format, scratch: Scratch) -> Reading:
     if found == "builtin" or request.source is None:
-        return builtin.read_digits(request.options, request.limits, folder)
-    return _READERS[found](Path(request.source), request.options, request.limits, folder)
+        return builtin.read_digits(request.options, request.limits, scratch)
+    return _READERS[found](Path(request.source), request.options, request.limits, scratch)
 
 
 def _check_options(options: IngestOptions, found: Format, limits: Limits) -> None:

@@ -57,11 +57,13 @@ def sniff(path: Path, declared: str, limits: Limits) -> UploadFormat:
 def _format(path: Path, declared: str) -> UploadFormat:
     with path.open("rb") as file:
         head = file.read(512)
+        file.seek(max(0, path.stat().st_size - 4))
+        tail = file.read(4)
     if head.startswith(_ZIP):
         return "npz" if _holds_arrays(path) else "zip"
-    if _is_parquet(head, b"PAR1"):
+    if _is_parquet(head, tail, b"PAR1"):
         return "parquet"
-    if _is_parquet(head, b"PARE"):
+    if _is_parquet(head, tail, b"PARE"):
         raise _not_read("an encrypted Parquet file", "Write it without encryption.")
     for magic, name, hint in _OTHERS:
         if head.startswith(magic):
@@ -86,10 +88,10 @@ def _holds_arrays(path: Path) -> bool:
     return any(name.endswith(".npy") for name in names)
 
 
-def _is_parquet(head: bytes, magic: bytes) -> bool:
-    """A table may have a column PAR1, but only a Parquet file goes on with a byte that is no text."""
-    follows = head[4:5]
-    return head.startswith(magic) and not (follows.isascii() and follows.decode("ascii").isprintable() and follows)
+def _is_parquet(head: bytes, tail: bytes, magic: bytes) -> bool:
+    """A table may have a column PAR1, but only a Parquet file ends as it began, or goes on with what is no text."""
+    follows = head[4:5].decode("latin-1")
+    return head.startswith(magic) and (tail == magic or not (follows.isascii() and follows.isprintable()))
 
 
 def _not_read(name: str, hint: str) -> Exception:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ from ingest.columns import Cell, Column, DistinctTexts
 from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, too_large
 from ingest.labels import check_name, is_missing, make_classes, too_many_classes
 from ingest.reading import Reading
-from ingest.rows import RowSpool
+from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES
 from stillhouse.spec.errors import FieldError, InvalidData
 from stillhouse.spec.facts import Feature
@@ -87,7 +86,7 @@ class Table:
             self._split.add(columns[self._roles.split])
         self._row_numbers.append(row_numbers)
 
-    def finish(self, rows_read: int, folder: Path) -> Reading:
+    def finish(self, rows_read: int, scratch: Scratch) -> Reading:
         """Sort out the bad rows and store the others. Raises InvalidData or TooLarge."""
         if rows_read == 0:
             raise invalid("/file", "no_rows", "There is a header but no data row.")
@@ -103,7 +102,7 @@ class Table:
         class_of_code = np.array([index.get(text, -1) for text in label_texts], np.int64)
         return Reading(
             task="tabular-classification",
-            rows=self._stored(columns, features, usable, folder),
+            rows=self._stored(columns, features, usable, scratch),
             labels=class_of_code[label[usable]],
             classes=classes,
             given=None if split is None else split[usable].astype(np.uint8),
@@ -171,7 +170,7 @@ class Table:
         return next(column.why(row) for column in columns if column.bad[row])
 
     def _stored(
-        self, columns: list[Column], features: tuple[Feature, ...], usable: NDArray[np.bool_], folder: Path
+        self, columns: list[Column], features: tuple[Feature, ...], usable: NDArray[np.bool_], scratch: Scratch
     ) -> RowSpool:
         width = sum(feature.width for feature in features)
         if width > self._limits.max_columns:
@@ -182,7 +181,7 @@ class Table:
                 f"{detail}{self._limits.max_columns:,}.",
                 "Ignore text columns with many different values.",
             )
-        spool = RowSpool(folder, (width,), np.float32, self._limits)
+        spool = RowSpool(scratch, (width,), np.float32, self._limits)
         for block in _encoded(columns, features, np.flatnonzero(usable)):
             spool.append(block)
         return spool
