@@ -71,7 +71,7 @@ class Training(Contract):
     @model_validator(mode="after")
     def _momentum_belongs_to_sgd(self) -> Self:
         if self.momentum not in (AUTO, 0.0) and self.optimizer != "sgd":
-            raise ValueError(f"momentum belongs to sgd; {self.optimizer} has its own")
+            raise ValueError(f"momentum: it belongs to sgd; {self.optimizer} has its own")
         return self
 
 
@@ -193,10 +193,10 @@ class JobSpec(Contract):
                 and loss.temperature != self.temperature
             ):
                 raise ValueError(
-                    f"temperature is {self.temperature} but the kd loss says {loss.temperature}; give one of them"
+                    f"temperature: it is {self.temperature} but the kd loss says {loss.temperature}; give one of them"
                 )
         if self.temperature != AUTO and "kd" not in kinds:
-            raise ValueError("temperature belongs to the kd loss, and `losses` has none")
+            raise ValueError("temperature: it belongs to the kd loss, and `losses` has none")
         return self
 
 

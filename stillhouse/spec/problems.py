@@ -22,7 +22,8 @@ def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
     """Translate `error`, raised on the parsed JSON `given`. Values are not repeated: they may be secret."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
     for item in error.errors(include_url=False, include_input=False):
-        pointer = _pointer(item["loc"], given, item["type"])
+        field, item = _field_of_a_rule(item)
+        pointer = _pointer(item["loc"], given, item["type"]) + "".join(f"/{step}" for step in field)
         auto = item["type"] == "literal_error" and item.get("ctx", {}).get("expected") == "'auto'"
         code = _CODES.get(item["type"], item["type"])
         found.setdefault(pointer, []).append((code, _sentence(item), auto))
@@ -31,6 +32,16 @@ def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
         for pointer, entries in found.items()
         if not _only_a_consequence(pointer, entries, found)
     ]
+
+
+def _field_of_a_rule(item: Any) -> tuple[list[str], Any]:
+    """A rule on several fields names the one to mend before a colon: `losses: at least one weight must be …`."""
+    if item["type"] != "value_error":
+        return [], item
+    field, colon, sentence = str(item["msg"]).removeprefix("Value error, ").partition(": ")
+    if not colon or not field.isidentifier():
+        return [], item
+    return [field], {**item, "msg": sentence}
 
 
 def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
@@ -88,7 +99,8 @@ def parameter_errors(items: Iterable[Any]) -> list[FieldError]:
     """The same for query parameters, from the items of a framework's validation error: `?name` is the place."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
     for item in items:
-        name = "".join(f"?{step}" for step in item["loc"][1:2])
+        field, item = _field_of_a_rule(item)
+        name = "".join(f"?{step}" for step in [*item["loc"][1:2], *field])
         auto = item["type"] == "literal_error" and item.get("ctx", {}).get("expected") == "'auto'"
         found.setdefault(name, []).append((_CODES.get(item["type"], item["type"]), _sentence(item), auto))
     return [_merged(name, entries) for name, entries in found.items()]

@@ -51,16 +51,16 @@ class IngestOptions(Contract):
     @model_validator(mode="after")
     def _train_has_rows(self) -> Self:
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must stay below 1, so that train has rows")
+            raise ValueError("test: validation and test together must stay below 1, so that train has rows")
         return self
 
     @model_validator(mode="after")
     def _each_column_has_one_use(self) -> Self:
         if self.label is not None and self.label == self.split_column:
-            raise ValueError(f"column {self.label!r} cannot be both label and split_column")
+            raise ValueError(f"split_column: column {self.label!r} cannot be both label and split_column")
         for use, name in (("label", self.label), ("split_column", self.split_column)):
             if name in self.ignore:
-                raise ValueError(f"column {name!r} is {use} and cannot be ignored")
+                raise ValueError(f"ignore: column {name!r} is {use} and cannot be ignored")
         return self
 
 
@@ -190,7 +190,7 @@ DATA_CODES: dict[str, str] = {
     # Arrays
     "object_array": "An array holds Python objects, which are never unpickled.",
     "bad_shape": "An array has a shape that is not read.",
-    "length_mismatch": "x and y have different numbers of rows.",
+    "length_mismatch": "The arrays x and y have different numbers of rows.",
     "pixel_range": "Pixels are neither 0 to 255 nor fractions from 0 to 1.",
     "label_out_of_range": "A label is none of the named classes.",
     "duplicate_class": "Two classes have the same name.",
