@@ -49,7 +49,7 @@ def _answer(request: IngestRequest) -> IngestAnswer:
 
 def _limit(limits: Limits) -> None:
     """Bound this process before it meets a byte of the upload."""
-    cpu_seconds = math.ceil(limits.max_ingest_seconds) + 1  # one thread: wall-clock time is the tighter bound
+    cpu_seconds = math.ceil(limits.max_ingest_seconds) + 2  # one thread: wall-clock time is the tighter bound
     for kind, most in (
         (resource.RLIMIT_AS, limits.max_ingest_memory_bytes),
         (resource.RLIMIT_CPU, cpu_seconds),
@@ -59,7 +59,9 @@ def _limit(limits: Limits) -> None:
     ):
         _, hard = resource.getrlimit(kind)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (value, value))
+        # At the hard limit of CPU time the kernel kills; a second earlier it says why, with SIGXCPU.
+        soft = value - 1 if kind == resource.RLIMIT_CPU else value
+        resource.setrlimit(kind, (soft, value))
 
 
 def _die_with_parent() -> None:

@@ -131,7 +131,7 @@ def _doubled(members: list[zipfile.ZipInfo]) -> list[FieldError]:
 def _check_overlap(members: list[zipfile.ZipInfo], directory_start: int) -> None:
     """Members that share bytes unfold without end from a small file (David Fifield, A better zip bomb, 2019)."""
     ordered = sorted(members, key=lambda member: member.header_offset)
-    starts = [*(member.header_offset for member in ordered[1:]), directory_start]
+    starts = [*(member.header_offset for member in ordered), directory_start][1:]
     for member, next_start in zip(ordered, starts, strict=True):
         if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > next_start:
             detail = f"{quoted(member.filename)} overlaps another part of the archive."

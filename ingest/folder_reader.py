@@ -161,11 +161,10 @@ def _outline(archive: ZipFile, place: Place, order: int, limits: Limits, bad: Ba
         if place.member.file_size > _MAX_IMAGE_BYTES:
             raise BadImage("too_many_pixels", f"The file is larger than the limit of {_MAX_IMAGE_BYTES:,} bytes.")
         try:
-            file = archive.open(place.member)
+            with archive.open(place.member) as file:
+                return outline(file, limits)
         except BROKEN:
             raise _broken_member() from None
-        with file:
-            return outline(file, limits)
     except BadImage as error:
         _note_bad(bad, order, place, error)
         return None
@@ -173,9 +172,12 @@ def _outline(archive: ZipFile, place: Place, order: int, limits: Limits, bad: Ba
 
 def _bytes(archive: ZipFile, place: Place) -> bytes:
     try:
-        return archive.read(place.member)
+        data = archive.read(place.member)
     except BROKEN:
         raise _broken_member() from None
+    if len(data) != place.member.file_size:
+        raise _broken_member()
+    return data
 
 
 def _broken_member() -> BadImage:

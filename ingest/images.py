@@ -4,6 +4,8 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -73,7 +75,7 @@ class Picture:
 
 def outline(file: IO[bytes], limits: Limits) -> Outline:
     """Size and kind of the image in `file`, without its pixels. Raises BadImage."""
-    with _opened(file, limits) as image:
+    with _quiet(), _opened(file, limits) as image:
         width, height = image.size
         if _orientation(image) in _TURNS_SIDES:
             width, height = height, width
@@ -82,10 +84,10 @@ def outline(file: IO[bytes], limits: Limits) -> Outline:
 
 def decode(data: bytes, *, gray: bool, height: int, width: int, limits: Limits) -> Picture:
     """The image in `data`, upright, in gray or RGB, as uint8 [1 or 3, height, width]. Raises BadImage."""
-    with _opened(io.BytesIO(data), limits) as image:
+    with _quiet(), _opened(io.BytesIO(data), limits) as image:
         _verify(image)
     changes: list[str] = []
-    with _opened(io.BytesIO(data), limits) as image:
+    with _quiet(), _opened(io.BytesIO(data), limits) as image:
         try:
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
@@ -108,13 +110,20 @@ def resize(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.stack([np.asarray(c, np.uint8) for c in channels])
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of much that does not matter (odd EXIF) and of one thing that does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def _opened(file: IO[bytes], limits: Limits) -> Image.Image:
     # Two formats only: each further parser is one more thing a stranger can feed (see Pillow's security page).
     Image.MAX_IMAGE_PIXELS = limits.max_image_pixels
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         reason = f"The image has more pixels than the limit of {limits.max_image_pixels:,}."
         raise BadImage("too_many_pixels", reason) from None

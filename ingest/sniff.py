@@ -25,6 +25,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xd0\xcf\x11\xe0", "an old Office file", "Save the sheet as CSV."),
     (b"\x89PNG\r\n\x1a\n", "one PNG image", "Pack images into a ZIP with one folder per class."),
     (b"\xff\xd8\xff", "one JPEG image", "Pack images into a ZIP with one folder per class."),
+    (b"GIF87a", "one GIF image", "Pack PNG or JPEG images into a ZIP with one folder per class."),
     (b"GIF89a", "one GIF image", "Pack PNG or JPEG images into a ZIP with one folder per class."),
     (b"\x80\x02", "a pickle", "Pickles are never loaded; save x and y with numpy.savez."),
     (b"\x80\x03", "a pickle", "Pickles are never loaded; save x and y with numpy.savez."),
