@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
@@ -63,9 +64,9 @@ class LocalStorage:
     def put(self, key: str, source: Path) -> None:
         """Copy under a temporary name, sync, rename, sync the folder: a crash leaves the old state or the new."""
         target = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with source.open("rb") as src, part.open("wb") as dst:
                 shutil.copyfileobj(src, dst, CHUNK_BYTES)
                 dst.flush()
@@ -73,7 +74,8 @@ class LocalStorage:
             part.replace(target)
             _sync_folder(target.parent)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # what kept it from being written may keep it from being removed
+                part.unlink(missing_ok=True)
             raise Unavailable("The storage could not keep a file.", hint="Free disk space, then try again.") from error
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -101,7 +103,10 @@ class LocalStorage:
 
     def delete(self, key: str) -> None:
         """Remove one file."""
-        self._path(key).unlink(missing_ok=True)
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable("The storage could not remove a file.", hint="Check the folder's permissions.") from error
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove a folder."""

@@ -17,6 +17,7 @@ from core.settings import Settings
 from core.storage import sha256_of
 from models import datasets
 from models.dataset import DatasetRow
+from stillhouse.spec.errors import Unavailable
 from stillhouse.spec.ids import new_id
 from stillhouse.spec.upload import IngestOptions, IngestRequest, UploadFormat
 
@@ -51,8 +52,8 @@ def store(parts: Parts, project_id: str, source: Source, folder: Path) -> Datase
     )
     stored = ingest(request)
     key = f"projects/{project_id}/datasets/{dataset_id}.safetensors"
-    parts.storage.put(key, output)
     try:
+        parts.storage.put(key, output)
         with parts.database.write() as session:
             return datasets.add(
                 session,
@@ -79,7 +80,8 @@ def _drop_unless_recorded(parts: Parts, project_id: str, dataset_id: str, key: s
     except SQLAlchemyError:
         return
     if not recorded:
-        parts.storage.delete(key)
+        with suppress(Unavailable):  # the caller learns of the first fault, not of this one
+            parts.storage.delete(key)
 
 
 @contextmanager
