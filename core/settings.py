@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         return self.storage_url or (self.data_dir.resolve() / "storage").as_uri()
 
     @cached_property
+    def reconciler_beat(self) -> Path:
+        """A file the reconciler touches in each pass."""
+        return self.work_dir / "reconciler.alive"
+
+    @cached_property
     def work_dir(self) -> Path:
         """Folder of running attempts and of what a worker caches; lost without harm."""
         return self.data_dir.resolve() / "work"

@@ -29,7 +29,10 @@ def leave(session: Session, worker_id: str) -> None:
     session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
 
 
-def fresh(session: Session, *, within_seconds: float) -> int:
-    """Workers heard of within this time."""
+def fresh(session: Session, *, within_seconds: float, host: str | None = None) -> int:
+    """Workers heard of within this time, on any host or on one."""
     since = db_now(session) - timedelta(seconds=within_seconds)
-    return session.execute(select(func.count()).where(WorkerRow.seen_at >= since)).scalar_one()
+    query = select(func.count()).where(WorkerRow.seen_at >= since)
+    if host is not None:
+        query = query.where(WorkerRow.host == host)
+    return session.execute(query).scalar_one()

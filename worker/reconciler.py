@@ -64,6 +64,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """Reconcile until `stop` is set. A part that is away is waited for."""
     database = Database(settings.resolved_database_url)
     doorbell = Doorbell(settings)
+    settings.reconciler_beat.parent.mkdir(parents=True, exist_ok=True)
     passes = 0
     while not stop.wait(settings.reconcile_seconds):
         try:
@@ -75,6 +76,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         except Exception as error:  # noqa: BLE001 - whatever is away now is looked at again in the next pass
             log.warning("pass failed", error=type(error).__name__)
             continue
+        settings.reconciler_beat.touch()
         if done.taken_back or done.rung:
             log.info("reconciled", taken_back=done.taken_back, rung=done.rung)
     doorbell.close()

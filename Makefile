@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a newcomer needs. Both make the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Tests share the cores: two processes with one thread each.
+WORKERS ?= 2
+
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting openapi lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stillhouse needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.11 …")'
+	@echo "Making the environment in $(VENV) (torch is large: a few minutes the first time) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## run a real distillation through the service and check its student
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed  ## run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+lint: $(VENV)/.installed  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed  ## static types
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed  ## which package may import which
+	$(BIN)/lint-imports
+
+check: lint types contracts  ## all three
+
+bench-overhead: $(VENV)/.installed  ## the service against a plain script; submit to first step
+	$(BIN)/python benchmarks/overhead.py
+
+bench-polling: $(VENV)/.installed  ## GET /v1/jobs/{id} against a bare Starlette route
+	$(BIN)/python benchmarks/polling.py
+
+bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
+	$(BIN)/python benchmarks/reporting.py
+
+openapi: $(VENV)/.installed  ## write docs/openapi.json
+	$(BIN)/python -m api.openapi
+
+lock: $(VENV)/.installed  ## write constraints.txt from the environment
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+clean:  ## remove what make made
+	rm -rf $(VENV) .demo build *.egg-info
