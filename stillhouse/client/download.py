@@ -83,7 +83,7 @@ def _chosen(artifacts: Sequence[Artifact], names: Iterable[str]) -> list[Artifac
 
 def _inside(folder: Path, name: str) -> Path:
     """Where a file goes. Whatever the service says, that is a visible file directly in `folder`."""
-    plain = name == PurePosixPath(name).name == PureWindowsPath(name).name and name.isprintable()
+    plain = name and name == PurePosixPath(name).name == PureWindowsPath(name).name and name.isprintable()
     if not plain or name.startswith(".") or name.endswith(".part") or ":" in name:
         raise BadAnswer(f"The service names a file {name!r}, which could leave the folder; nothing was written.")
     return folder / name
@@ -127,7 +127,7 @@ def _complete(transport: Transport, path: str, artifact: Artifact, part: Path, o
         except RangeNotSatisfiable as error:
             raise _wrong_size(artifact) from error
         except httpx2.RequestError as error:
-            fruitless = 0 if _size(part) > have else fruitless + 1
+            fruitless = 1 if _size(part) > have else fruitless + 1
             if fruitless > transport.retries:
                 raise unreachable(transport.config.url, error) from error
             time.sleep(pause(fruitless))

