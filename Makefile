@@ -36,13 +36,13 @@ contracts: $(VENV)/.installed  ## which package may import which
 check: lint types contracts  ## all three
 
 bench-overhead: $(VENV)/.installed  ## the service against a plain script; submit to first step
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.overhead
 
 bench-polling: $(VENV)/.installed  ## GET /v1/jobs/{id} against a bare Starlette route
-	$(BIN)/python benchmarks/polling.py
+	$(BIN)/python -m benchmarks.polling
 
 bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
-	$(BIN)/python benchmarks/reporting.py
+	$(BIN)/python -m benchmarks.reporting
 
 openapi: $(VENV)/.installed  ## write docs/openapi.json
 	$(BIN)/python -m api.openapi
