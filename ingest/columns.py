@@ -43,7 +43,10 @@ class Column:
     values: tuple[str, ...]
     bad_cells: dict[int, Cell]
     """The first hundred by row index; cells not in here are empty."""
-    notes: tuple[str, ...] = ()
+    is_mixed: bool = False
+    """Categories of which some are numbers."""
+    is_rounded: bool = False
+    """Whole numbers that 32-bit floats do not hold exactly."""
 
     @property
     def bad(self) -> NDArray[np.bool_]:
@@ -106,7 +109,7 @@ class TextColumn:
         self._distinct = DistinctTexts(max_values)
         self._bad_cells: dict[int, Cell] = {}
         self._rows = self._texts = self._empty = 0
-        self._inexact = False
+        self._is_rounded = False
 
     def add(self, cells: Any) -> None:
         """Add a block, an arrow array of strings without nulls."""
@@ -130,8 +133,7 @@ class TextColumn:
             )
         if self._is_categorical(filled):
             return self._categorical()
-        numbers = np.concatenate(self._numbers)
-        return Column(self.name, numbers, None, (), self._bad_cells, _exactness_note(self.name, self._inexact))
+        return Column(self.name, _joined(self._numbers), None, (), self._bad_cells, is_rounded=self._is_rounded)
 
     def _is_categorical(self, filled: int) -> bool:
         if self._texts * 2 >= filled:
@@ -144,10 +146,8 @@ class TextColumn:
     def _categorical(self) -> Column:
         if self._distinct.index is None:
             raise too_many_categories(self.name, self._distinct.most)
-        notes: tuple[str, ...] = ()
-        if self._texts < self._rows - self._empty:
-            notes = (f"Column {quoted(self.name)} mixes numbers and text; it is read as categories.",)
-        return Column(self.name, None, self._distinct.codes(), self._distinct.texts(), {}, notes)
+        mixed = self._texts < self._rows - self._empty
+        return Column(self.name, None, self._distinct.codes(), self._distinct.texts(), {}, is_mixed=mixed)
 
     def _lenient(self, cells: Any) -> NDArray[np.float64]:
         """Numbers where the text is one, NaN elsewhere; counts text and empty cells."""
@@ -170,7 +170,7 @@ class TextColumn:
             if text and self._rows + int(i) not in self._bad_cells and len(self._bad_cells) < _REMEMBERED:
                 self._bad_cells[self._rows + int(i)] = _not_finite(self.name, text)
         numbers = np.where(finite, values, np.nan).astype(np.float32)
-        self._inexact |= _rounds_whole_numbers(values, numbers)
+        self._is_rounded |= _rounds_whole_numbers(values, numbers)
         self._numbers.append(numbers)
 
 
@@ -182,7 +182,7 @@ class NumberColumn:
         self._numbers: list[NDArray[np.float32]] = []
         self._bad_cells: dict[int, Cell] = {}
         self._rows = 0
-        self._inexact = False
+        self._is_rounded = False
 
     def add(self, cells: Any) -> None:
         """Add a block, an arrow array of numbers; null is an empty cell."""
@@ -192,14 +192,13 @@ class NumberColumn:
         for i in np.flatnonzero(~finite & ~missing)[: _REMEMBERED - len(self._bad_cells)]:
             self._bad_cells[self._rows + int(i)] = _not_finite(self.name, str(values[i]))
         numbers = np.where(finite, values, np.nan).astype(np.float32)
-        self._inexact |= _rounds_whole_numbers(values, numbers)
+        self._is_rounded |= _rounds_whole_numbers(values, numbers)
         self._numbers.append(numbers)
         self._rows += len(cells)
 
     def finish(self) -> Column:
         """The numeric column."""
-        numbers = np.concatenate(self._numbers) if self._numbers else np.zeros(0, np.float32)
-        return Column(self.name, numbers, None, (), self._bad_cells, _exactness_note(self.name, self._inexact))
+        return Column(self.name, _joined(self._numbers), None, (), self._bad_cells, is_rounded=self._is_rounded)
 
 
 class CategoryColumn:
@@ -251,7 +250,8 @@ def _rounds_whole_numbers(values: NDArray[np.float64], numbers: NDArray[np.float
     return bool((numbers[large] != values[large]).any())
 
 
-def _exactness_note(name: str, inexact: bool) -> tuple[str, ...]:
-    if not inexact:
-        return ()
-    return (f"Column {quoted(name)} has values beyond ±2²⁴, which 32-bit floats round. Is it an id or a time?",)
+def _joined(blocks: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """All blocks as one, and the blocks no longer in memory."""
+    whole = np.concatenate(blocks)
+    blocks.clear()
+    return whole

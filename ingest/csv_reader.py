@@ -21,9 +21,9 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions
 
 _MAX_LINE_BYTES = 8 * 1024**2
-_BLOCK_BYTES = 16 * 1024**2
+_BLOCK_BYTES = 32 * 1024**2
 _BLOCK_ROWS = 16_384
-_BLOCK_CELLS = 1_000_000
+_BLOCK_CELLS = 2_000_000
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ENCODING_HINT = "Save the file as UTF-8."

@@ -53,6 +53,12 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
+def some(names: list[str]) -> str:
+    """The first few of many names, for a sentence."""
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5:,} more"
+
+
 class BadRows:
     """Rows that cannot be used: `reject` refuses the upload and names the first, `drop` lists what is left out."""
 

@@ -146,6 +146,8 @@ def _verify(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # or Pillow would decode all pixels to look behind them
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except _BROKEN:  # photos with broken EXIF are common and show well

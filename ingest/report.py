@@ -3,13 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import quoted
+from ingest.errors import quoted, some
 from ingest.reading import Reading
 from ingest.splits import TEST, TRAIN, VALIDATION, Splits
 from stillhouse.spec.facts import SPLITS, DataFacts, DataReport, Feature, Split, StoredDataset
 
 _IMBALANCE = 10
-_NAMED = 5
 
 
 def describe(reading: Reading, splits: Splits, groups: NDArray[np.int64]) -> StoredDataset:
@@ -76,7 +75,7 @@ def _split_notes(splits: Splits, reading: Reading, counts: list[NDArray[np.int64
     for split in (VALIDATION, TEST):
         absent = np.flatnonzero((counts[TRAIN] > 0) & (counts[split] == 0))
         if counts[split].sum() and len(absent):
-            names = _some([quoted(reading.classes[c]) for c in absent])
+            names = some([quoted(reading.classes[c]) for c in absent])
             notes.append(f"The {SPLITS[split]} split has no row of {names}: it cannot measure them.")
     return notes
 
@@ -84,7 +83,7 @@ def _split_notes(splits: Splits, reading: Reading, counts: list[NDArray[np.int64
 def _balance_notes(classes: tuple[str, ...], counts: NDArray[np.int64]) -> list[str]:
     notes = []
     if len(unused := np.flatnonzero(counts == 0)):
-        notes.append(f"No row belongs to {_some([quoted(classes[c]) for c in unused])}.")
+        notes.append(f"No row belongs to {some([quoted(classes[c]) for c in unused])}.")
     most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
     if counts[most] > _IMBALANCE * counts[least]:
         notes.append(
@@ -124,10 +123,4 @@ def _constant_notes(features: tuple[Feature, ...], constant: NDArray[np.bool_]) 
     ]
     if not names:
         return []
-    return [f"Constant columns, which teach nothing: {_some(names)}."]
-
-
-def _some(names: list[str]) -> str:
-    """The first few of many names."""
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+    return [f"Constant columns, which teach nothing: {some(names)}."]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.columns import Cell, Column, DistinctTexts
-from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, too_large
+from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, some, too_large
 from ingest.labels import check_name, is_missing, make_classes, too_many_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
@@ -51,12 +51,13 @@ class Roles:
 def assign_roles(names: Sequence[str], options: IngestOptions) -> Roles:
     """Find the label, split and feature columns among `names`. Raises InvalidData naming what is not there."""
     _check_names(names)
+    position = {name: i for i, name in enumerate(names)}
     for option, wanted in (("split_column", options.split_column), *(("ignore", n) for n in options.ignore)):
-        if wanted is not None and wanted not in names:
+        if wanted is not None and wanted not in position:
             raise _no_such_column(option, wanted, names)
     label = _label_column(names, options)
-    split = None if options.split_column is None else names.index(options.split_column)
-    taken = {label, split, *(names.index(name) for name in options.ignore)}
+    split = None if options.split_column is None else position[options.split_column]
+    taken = {label, split, *(position[name] for name in options.ignore)}
     features = tuple(i for i in range(len(names)) if i not in taken)
     if not features:
         raise invalid("/file", "no_features", "No column is left to learn from: all are label, split or ignored.")
@@ -109,7 +110,7 @@ class Table:
             rows_read=rows_read,
             bad=self._bad,
             features=features,
-            notes=[note for column in columns for note in column.notes],
+            notes=_notes(columns),
         )
 
     def _finished_columns(self) -> list[Column]:
@@ -185,6 +186,15 @@ class Table:
         for block in _encoded(columns, features, np.flatnonzero(usable)):
             spool.append(block)
         return spool
+
+
+def _notes(columns: list[Column]) -> list[str]:
+    notes = []
+    if mixed := [quoted(column.name) for column in columns if column.is_mixed]:
+        notes.append(f"Columns that mix numbers and text were read as categories: {some(mixed)}.")
+    if rounded := [quoted(column.name) for column in columns if column.is_rounded]:
+        notes.append(f"Columns with whole numbers that 32-bit floats round (ids, times?): {some(rounded)}.")
+    return notes
 
 
 def _feature(column: Column, usable: NDArray[np.bool_]) -> Feature:

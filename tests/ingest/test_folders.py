@@ -168,11 +168,13 @@ def test_the_limit_of_pixels_is_exact(store: Store, refuse: Refuse) -> None:
 
 def _made(mode: str) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels(6, 5, 3, seed=99)).convert(mode).save(file, "PNG")
+    Image.fromarray(pixels(6, 5, 3, seed=99)).convert(mode).save(file, "JPEG" if mode == "CMYK" else "PNG")
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("LA", 1)])
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("CMYK", 3), ("P", 3), ("RGBA", 3), ("LA", 1)]
+)
 def test_gray_stays_gray_only_when_all_images_are(store: Store, mode: str, channels: int) -> None:
     stored = store(archive([*pets(5, (6, 5)), ("cat/x.png", _made(mode))]))
     assert stored.facts.shape == (channels, 6, 5)
