@@ -22,6 +22,7 @@ _MODULES = (
     "torch.onnx._internal.exporter._core",
     "torch.onnx._internal.exporter._compat",
     "torch.onnx._internal.exporter._torchlib.ops",
+    "torch._export.passes._node_metadata_hook",
     "torch._export.passes.replace_autocast_with_hop_pass",
     "torch._export.passes.replace_set_grad_with_hop_pass",
     "torch._functorch._aot_autograd.subclass_parametrization",
@@ -34,6 +35,8 @@ _MODULES = (
     "onnxscript.rewriter.onnx_fusions",
     "onnxscript._framework_apis.torch_2_11",
     "sympy.tensor.tensor",
+    "numpy.ctypeslib",
+    "numpy.ma",
 )
 
 
