@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting openapi lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -44,7 +44,9 @@ bench-polling: $(VENV)/.installed  ## GET /v1/jobs/{id} against a bare Starlette
 bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
 	$(BIN)/python -m benchmarks.reporting
 
-openapi: $(VENV)/.installed  ## write docs/openapi.json
+docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
+	$(BIN)/python -m docs.generate
+	$(BIN)/python -m api.openapi
 	$(BIN)/python -m api.openapi
 
 lock: $(VENV)/.installed  ## write constraints.txt from the environment

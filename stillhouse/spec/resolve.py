@@ -25,7 +25,7 @@ def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: D
     """
     wrong = [*_task_errors(spec, facts), *_student_errors(spec, facts, limits)]
     wrong += _teacher_errors(spec, facts, limits, teacher_facts)
-    resolved = _resolved(spec, facts) if not wrong else spec
+    resolved = _resolved(spec, facts, limits) if not wrong else spec
     wrong += _training_errors(resolved, facts, limits)
     if wrong:
         count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
@@ -133,15 +133,15 @@ def _stage_errors(pointer: str, stage: Training | Finetune, facts: DataFacts, li
     return wrong
 
 
-def _resolved(spec: JobSpec, facts: DataFacts) -> JobSpec:
+def _resolved(spec: JobSpec, facts: DataFacts, limits: Limits) -> JobSpec:
     temperature, losses = _losses(spec)
-    training = _training(spec.training, spec.student, facts, seed=0)
+    training = _training(spec.training, spec.student, facts, limits, seed=0)
     changes: dict[str, object] = {
         "task": facts.task,
         "temperature": temperature,
         "losses": losses,
         "training": training,
-        "teacher": _teacher(spec.teacher, facts, seed=concrete(training.seed)),
+        "teacher": _teacher(spec.teacher, facts, limits, seed=concrete(training.seed)),
         "finetune": _finetune(spec.finetune, training),
     }
     return spec.model_copy(update=changes)
@@ -165,18 +165,21 @@ def _losses(spec: JobSpec) -> tuple[float | str, tuple[Loss, ...]]:
     return (temperature if has_kd else AUTO), tuple(out)
 
 
-def _teacher(teacher: Teacher, facts: DataFacts, *, seed: int) -> Teacher:
+def _teacher(teacher: Teacher, facts: DataFacts, limits: Limits, *, seed: int) -> Teacher:
     if teacher.train is None:
         return teacher
-    return teacher.model_copy(update={"train": _training(teacher.train, teacher.train.architecture, facts, seed=seed)})
+    return teacher.model_copy(
+        update={"train": _training(teacher.train, teacher.train.architecture, facts, limits, seed=seed)}
+    )
 
 
-def _training(training: Training, net: Architecture, facts: DataFacts, *, seed: int) -> Training:
+def _training(training: Training, net: Architecture, facts: DataFacts, limits: Limits, *, seed: int) -> Training:
     rows = max(1, facts.rows["train"])
-    batch = (128 if rows >= 1280 else 32) if isinstance(training.batch_size, str) else training.batch_size
+    usual = min(128 if rows >= 1280 else 32, limits.max_batch_size)
+    batch = usual if isinstance(training.batch_size, str) else training.batch_size
     steps = math.ceil(rows / batch)
     defaults: dict[str, object] = {
-        "epochs": min(200, max(10, round(_TARGET_STEPS / steps))),
+        "epochs": min(200, max(10, round(_TARGET_STEPS / steps)), limits.max_epochs),
         "batch_size": batch,
         "learning_rate": _learning_rate(training, net),
         "weight_decay": {"adamw": 0.01, "adam": 0.0, "sgd": 5e-4}[training.optimizer],
