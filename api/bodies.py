@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import Request
 
+from api.auth import Project
 from api.parts import InParts
 from stillhouse.spec.errors import FieldError, Invalid, StillhouseError, TooLarge, UnsupportedMedia
 
@@ -33,8 +34,8 @@ class JsonBody:
     """Parsed, to find the places that errors point to."""
 
 
-async def json_body(request: Request, parts: InParts) -> JsonBody:
-    """Read the body. Raises UnsupportedMedia, TooLarge or Invalid."""
+async def json_body(request: Request, parts: InParts, _caller: Project) -> JsonBody:
+    """Read the body, once the caller is known. Raises UnsupportedMedia, TooLarge or Invalid."""
     require_json(request)
     limit = parts.settings.limits.max_body_bytes
     try:

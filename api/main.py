@@ -14,6 +14,7 @@ from api.answers import Answers
 from api.cursors import Cursors
 from api.middleware import Edge
 from api.parts import Parts
+from api.recent import Recent
 from api.routes import artifacts, catalogue, datasets, following, health, jobs, models
 from api.services import ingesting
 from core.broker import Doorbell
@@ -23,6 +24,7 @@ from core.settings import Settings
 from core.storage import make_storage
 from models.glance import Glances
 
+_READINESS_SECONDS = 0.5
 _READERS = 2
 """Uploads read at the same time: each may take the memory that `limits.max_ingest_memory_bytes` allows."""
 
@@ -67,6 +69,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         cursors=Cursors(secret_key(settings)),
         glances=Glances(database),
         answers=Answers(),
+        readiness=Recent(seconds=_READINESS_SECONDS),
         readers=CapacityLimiter(_READERS),
     )
     ingesting.sweep(settings)

@@ -9,11 +9,13 @@ from starlette.requests import Request
 
 from api.answers import Answers
 from api.cursors import Cursors
+from api.recent import Recent
 from core.broker import Doorbell
 from core.db import Database
 from core.settings import Settings
 from core.storage import Storage
 from models.glance import Glances
+from stillhouse.spec.views import Readiness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Parts:
     cursors: Cursors
     glances: Glances
     answers: Answers
+    readiness: Recent[Readiness]
     readers: CapacityLimiter
     """Lets a few uploads be read at a time."""
 

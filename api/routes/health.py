@@ -1,5 +1,7 @@
 """Whether the service lives, whether its parts answer, and what it is. The only routes that ask for no key."""
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
@@ -17,10 +19,11 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-def readyz(parts: InParts) -> Response:
+async def readyz(parts: InParts) -> Response:
     """Whether database, broker and storage answer. 503 while one does not."""
-    found = health.readiness(parts)
-    return JSONResponse(found.model_dump(), status_code=200 if found.ready else 503)
+    found = await parts.readiness.get(partial(health.readiness, parts))
+    status = 200 if found.ready else 503
+    return JSONResponse(found.model_dump(), status_code=status, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/version")

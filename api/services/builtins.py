@@ -2,12 +2,17 @@
 
 from threading import Lock
 
+import structlog
 from sqlalchemy.exc import IntegrityError
 
 from api.parts import Parts
+from api.problems import server_fault
 from api.services.ingesting import Source, store, working_folder
 from models import datasets
 from models.dataset import DatasetRow
+from stillhouse.spec.errors import InvalidData, TooLarge, UnsupportedMedia
+
+log = structlog.get_logger()
 
 # Many first jobs may arrive at once; without this each would read the data for nothing. Other processes of the
 # service are kept apart by the unique index.
@@ -27,6 +32,9 @@ def _store(parts: Parts, project_id: str, builtin: str) -> DatasetRow:
     try:
         with working_folder(parts.settings) as folder:
             return store(parts, project_id, Source(name=builtin, builtin=builtin), folder)
+    except (InvalidData, TooLarge, UnsupportedMedia) as error:
+        log.error("a builtin dataset could not be read", builtin=builtin, detail=error.detail)
+        raise server_fault() from error  # the caller sent no file that could be at fault
     except IntegrityError:
         row = _found(parts, project_id, builtin)  # another process was first
         if row is None:

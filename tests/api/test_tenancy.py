@@ -1,0 +1,140 @@
+"""Who may see what: nobody without a key, and nobody what belongs to somebody else."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+
+from core.db import Database
+from models import keys
+from tests.house import SPEC, House
+
+OPEN = {"/healthz", "/readyz", "/version", "/openapi.json"}
+"""Paths that answer everybody."""
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """(method, path) of every route the app has, whichever router it is in."""
+    for context in iter_route_contexts(app.routes):
+        for method in sorted((context.methods or set()) - {"HEAD"}):
+            yield method, str(context.path)
+
+
+@pytest.fixture
+def paths(http: TestClient, post_job: Callable[..., str], house: House) -> dict[str, str]:
+    """Values for the parameters of paths: things the project really has."""
+    lease = house.take_up(post_job(labels={"secret": "canary"}))
+    house.succeed(lease, {"model.onnx": b"canary"})
+    job = http.get(f"/v1/jobs/{lease.job_id}").json()
+    return {
+        "job_id": lease.job_id,
+        "name": "model.onnx",
+        "dataset_id": job["dataset_id"],
+        "model_id": job["student_model_id"],
+    }
+
+
+def test_the_walk_finds_the_routes(app: FastAPI) -> None:
+    found = set(routes(app))
+    assert {("GET", "/v1/jobs/{job_id}"), ("POST", "/v1/jobs"), ("GET", "/v1/jobs/{job_id}/bundle.zip")} <= found
+    assert len(found) >= 20
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Basic c2hrOg==", "Bearer nonsense", "Bearer shk_" + "A" * 40, "shk_x", "Bearer ä"],
+)
+def test_every_other_route_asks_for_a_key(
+    anyone: TestClient, app: FastAPI, database: Database, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {b"Authorization": authorization.encode()}
+    asked = 0
+    for method, path in routes(app):
+        filled = path.format(job_id="job_" + "0" * 26, name="x", dataset_id="ds_" + "0" * 26, model_id="mdl_x")
+        answer = anyone.request(method, filled, headers=headers)
+        if path in OPEN:
+            assert answer.status_code in (200, 503), path
+            continue
+        asked += 1
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), path
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert asked >= 16
+
+
+def test_a_key_with_a_right_checksum_that_was_never_issued_opens_nothing(anyone: TestClient) -> None:
+    import zlib
+
+    forged = f"shk_{'A' * 32}{zlib.crc32(b'A' * 32):08x}"
+    assert keys.well_formed(forged)
+    for path in ("/v1/jobs", "/v1/jobs/job_" + "0" * 26):
+        assert anyone.get(path, headers={"Authorization": f"Bearer {forged}"}).status_code == 401
+
+
+def test_a_key_in_the_query_is_no_key(anyone: TestClient, api_key: str) -> None:
+    assert anyone.get(f"/v1/jobs?key={api_key}").status_code == 401
+
+
+def test_the_scheme_may_be_written_in_any_case(anyone: TestClient, api_key: str) -> None:
+    assert anyone.get("/v1/jobs", headers={"Authorization": f"bearer  {api_key}"}).status_code == 200
+
+
+def test_foreign_things_are_not_there_on_any_route(
+    anyone: TestClient, app: FastAPI, paths: dict[str, str], other_key: str
+) -> None:
+    stranger = {"Authorization": f"Bearer {other_key}"}
+    walked = 0
+    for method, path in routes(app):
+        if "{" not in path:
+            continue
+        walked += 1
+        for headers in (stranger, stranger | {"Accept": "text/event-stream"}, stranger | {"If-None-Match": "*"}):
+            foreign = anyone.request(method, path.format(**paths), headers=headers)
+            assert (foreign.status_code, foreign.json()["code"]) == (404, "not_found"), path
+            assert "canary" not in foreign.text
+        unknown = {"job_id": "job_" + "0" * 26, "dataset_id": "ds_" + "0" * 26, "model_id": "mdl_" + "0" * 26}
+        missing = anyone.request(method, path.format(**paths | unknown), headers=stranger)
+        assert answer_without_ids(foreign) == answer_without_ids(missing)
+    assert walked >= 10
+
+
+def answer_without_ids(answer: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(answer.text)
+    detail = " ".join(word for word in body["detail"].split() if not word.startswith("job_"))
+    return body | {"detail": detail, "request_id": None}
+
+
+def test_foreign_things_are_in_no_list(anyone: TestClient, paths: dict[str, str], other_key: str) -> None:
+    stranger = {"Authorization": f"Bearer {other_key}"}
+    for path in ("/v1/jobs", "/v1/datasets", "/v1/models", "/v1/jobs?label=secret:canary"):
+        assert anyone.get(path, headers=stranger).json()["data"] == []
+
+
+def test_foreign_datasets_and_teachers_are_unknown_in_a_spec(
+    anyone: TestClient, paths: dict[str, str], other_key: str
+) -> None:
+    stranger = {"Authorization": f"Bearer {other_key}"}
+    by_data = SPEC | {"dataset": {"id": paths["dataset_id"]}}
+    by_teacher = SPEC | {"teacher": {"model": paths["model_id"]}}
+    for spec, pointer in ((by_data, "/dataset/id"), (by_teacher, "/teacher/model")):
+        answer = anyone.post("/v1/jobs", json=spec, headers=stranger)
+        assert answer.status_code == 422
+        assert [e["pointer"] for e in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["0", "-1", "%2e%2e%2f", "%252e%252e%252f", "JOB_" + "0" * 26, "job_" + "o" * 26, "%00", "job_" + "0" * 26 + "%0a",
+     "%20" * 36, "job_" + "0" * 25 + "%ff", "x" * 3000],
+)  # fmt: skip
+def test_an_id_of_no_form_is_not_there(http: TestClient, job_id: str) -> None:
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/events", f"/v1/datasets/{job_id}", f"/v1/models/{job_id}"):
+        assert http.get(path).status_code == 404
+
+
+def test_a_host_header_cannot_change_the_path(anyone: TestClient) -> None:
+    for host in ("evil/healthz?x=", "evil/version", "x:80/healthz#"):
+        assert anyone.get("/v1/jobs", headers={"Host": host}).status_code == 401
