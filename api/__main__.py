@@ -2,8 +2,10 @@
 
 import argparse
 import socket
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api.main import create_app
@@ -13,7 +15,7 @@ from core.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _SHUTDOWN_SECONDS = 5
-"""Open streams are cut after this long, so that a stop takes less than ten seconds."""
+"""Downloads under way are cut after this long, so that a stop takes less than ten seconds."""
 
 
 def main() -> None:
@@ -23,8 +25,20 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings()
     log.configure(settings, process="api")
-    server = uvicorn.Server(server_config(settings, create_app(settings)))
+    server = Server(server_config(settings, create_app(settings)))
     server.run(sockets=None if args.fd is None else [socket.socket(fileno=args.fd)])
+
+
+class Server(uvicorn.Server):
+    """Tells open streams to end when the process is told to; uvicorn alone would wait for them, and then cut them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to stop has come."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        if hasattr(app.state, "parts"):  # else it was still starting
+            app.state.parts.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from threading import Event
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -70,6 +71,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         glances=Glances(database),
         answers=Answers(),
         readiness=Recent(seconds=_READINESS_SECONDS),
+        stopping=Event(),
         readers=CapacityLimiter(_READERS),
     )
     ingesting.sweep(settings)

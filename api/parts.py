@@ -1,6 +1,7 @@
 """What the process holds while it serves, and how a route gets at it."""
 
 from dataclasses import dataclass
+from threading import Event
 from typing import Annotated
 
 from anyio import CapacityLimiter
@@ -30,6 +31,8 @@ class Parts:
     glances: Glances
     answers: Answers
     readiness: Recent[Readiness]
+    stopping: Event
+    """Set when the process is told to end: open streams end then."""
     readers: CapacityLimiter
     """Lets a few uploads be read at a time."""
 

@@ -83,7 +83,7 @@ async def stream(parts: Parts, project_id: str, job_id: str, *, after: int, type
     """Events as they happen, as server-sent events; `done` once the job is over. Holds nothing between two looks."""
     yield "retry: 2000\n\n"
     said = time.monotonic()
-    while True:
+    while not parts.stopping.is_set():
         look = await run_in_threadpool(_look, parts, project_id, job_id, after, type)
         for row in look.rows:
             after = row.seq

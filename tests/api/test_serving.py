@@ -1,0 +1,152 @@
+"""`python -m api` as a process: its sockets, its bounds, its end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from api import protocol
+from core.settings import Settings
+from tests.house import SPEC
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
+@pytest.fixture
+def process(settings: Settings) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Address and process of a service on an inherited socket."""
+    env = os.environ | {
+        "STILLHOUSE_DATA_DIR": str(settings.data_dir),
+        "STILLHOUSE_DATABASE_URL": settings.resolved_database_url,
+        "STILLHOUSE_BROKER_URL": settings.broker_url,
+        "STILLHOUSE_QUEUE": settings.queue,
+    }
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "api", "--fd", str(listener.fileno())]
+        child = subprocess.Popen(command, env=env, pass_fds=[listener.fileno()])
+    yield f"http://127.0.0.1:{port}", child
+    child.kill()
+    child.wait()
+
+
+def test_a_service_on_an_inherited_socket_serves_and_stops_cleanly_under_open_streams(
+    process: tuple[str, "subprocess.Popen[bytes]"], api_key: str, digits: str
+) -> None:
+    url, child = process
+    with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=30) as client:
+        # The socket listens before the process does: the first request waits and is not refused.
+        assert client.get("/healthz").status_code == 200
+        job_id = client.post("/v1/jobs", json=SPEC).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}) as answer:
+            lines = answer.iter_lines()
+            assert next(line for line in lines if line.startswith("id:")) == "id: 1"
+            child.send_signal(signal.SIGTERM)
+            # It ends without `done`, so that the client comes again.
+            assert [line for line in lines if line.startswith("event: done")] == []
+    assert child.wait(30) in (0, -signal.SIGTERM)
+
+
+def connect(live: str) -> socket.socket:
+    url = urlsplit(live)
+    return socket.create_connection((url.hostname, url.port), timeout=30)
+
+
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    got = b""
+    try:
+        while data := connection.recv(65536):
+            got += data
+    except ConnectionResetError:
+        pass
+    return got
+
+
+def test_a_head_without_end_is_cut_off(live: str) -> None:
+    with connect(live) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        try:
+            for _ in range(64):
+                connection.sendall(b"a" * 65536)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert b"HTTP/1.1 200" not in everything(connection)
+
+
+def test_very_many_headers_are_cut_off(live: str) -> None:
+    with connect(live) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        try:
+            for number in range(20_000):
+                connection.sendall(b"X-%d: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" % number)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert b"HTTP/1.1 200" not in everything(connection)
+
+
+def test_a_head_that_takes_too_long_is_cut_off(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    with connect(live) as silent:
+        assert everything(silent).startswith(b"HTTP/1.1 400 ")
+    with connect(live) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
+        slow.sendall(b"GET /healthz HT")
+        assert everything(slow).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_head_in_pieces_and_requests_in_a_row_are_served(live: str) -> None:
+    with connect(live) as connection:
+        for piece in (b"GET /healthz HT", b"TP/1.1\r\nHo", b"st: x\r\n\r\n"):
+            connection.sendall(piece)
+            time.sleep(0.02)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n")
+        connection.sendall(b"Connection: close\r\n\r\n")
+        both = everything(connection)
+        assert both.startswith(b"HTTP/1.1 200 ")
+        assert b"HTTP/1.1 404 " in both
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+    ],
+)
+def test_a_malformed_request_is_refused(live: str, request_head: bytes) -> None:
+    with connect(live) as connection:
+        connection.sendall(request_head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_head_over_the_wire_sends_no_body(live: str, api_key: str) -> None:
+    with connect(live) as connection:
+        connection.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = everything(connection)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\n")
+        assert b"content-length: 15\r\n" in answer
+
+
+def test_proxy_headers_of_a_caller_change_nothing(live: str) -> None:
+    forged = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "10.0.0.1", "X-Forwarded-Host": "evil"}
+    answer = httpx2.get(f"{live}/v1/jobs", headers=forged, timeout=30)
+    assert answer.status_code == 401
+    assert "evil" not in answer.text + str(answer.headers)
