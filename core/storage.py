@@ -166,6 +166,7 @@ class ObjectStorage:
         """Download once into `cache`, under the key's own name; a second call finds it there."""
         target = cache / hashlib.sha256(key.encode()).hexdigest()
         if target.is_file():
+            os.utime(target)  # the files used longest ago are the first to go
             return target
         cache.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.{os.getpid()}.part")

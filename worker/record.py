@@ -1,5 +1,6 @@
 """The one transaction that makes a job succeed: its report, its files and its models, or none of them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,6 +12,8 @@ from models.lifecycle import Lease
 from models.model import ModelRow
 from stillhouse.spec.events import Finished, ModelConfig
 from stillhouse.spec.ids import new_id
+from stillhouse.spec.report import Report
+from stillhouse.spec.views import Condition
 from worker.staging import Staged, StoredFile
 
 
@@ -24,6 +27,7 @@ def success(session: Session, lease: Lease, staged: Staged, finished: Finished, 
     values: dict[str, Any] = {
         "report": finished.report.model_dump(mode="json"),
         "verdict": finished.verdict,
+        "conditions": [condition.model_dump() for condition in _conditions(finished.report)],
         "phase": None,
         "progress": None,
         "student_model_id": models["student"].id,
@@ -46,6 +50,27 @@ def success(session: Session, lease: Lease, staged: Staged, finished: Finished, 
         for item in stored
     )
     return True
+
+
+def _conditions(report: Report) -> Iterator[Condition]:
+    """What a caller may want to act on without reading the whole report."""
+    teacher, baseline = report.of("teacher"), report.of("baseline")
+    if teacher is not None and baseline is not None:
+        better = teacher.accuracy > baseline.accuracy
+        yield Condition(
+            type="TeacherBeatsBaseline",
+            status=better,
+            reason="Measured",
+            message=f"The teacher is right on {teacher.accuracy:.2%} of the test rows, the student alone on "
+            f"{baseline.accuracy:.2%}.",
+        )
+    if report.onnx is not None:
+        yield Condition(
+            type="OnnxMatchesTorch",
+            status=True,
+            reason="Checked",
+            message=f"On {report.onnx.rows} test rows no logit differs by more than {report.onnx.max_abs_difference:.2g}.",
+        )
 
 
 def _model(

@@ -25,6 +25,12 @@ def artifacts(service: Service, job_id: str) -> dict[str, ArtifactRow]:
         return {row.name: row for row in results.artifacts(session, job_id)}
 
 
+def weights(service: Service, job_id: str) -> dict[str, str]:
+    """Digest of each model's weights."""
+    with service.database.read() as session:
+        return dict(session.execute(select(ModelRow.role, ModelRow.sha256).where(ModelRow.job_id == job_id)).all())
+
+
 def assert_one_whole_result(service: Service, job_id: str) -> None:
     """One student on record, its files whole, and no file of any other attempt."""
     job = service.job(job_id)
@@ -88,6 +94,9 @@ def test_a_job_whose_trainer_is_killed_runs_again_and_succeeds(service: Service)
     assert worker.poll() is None
     assert_one_whole_result(service, job_id)
     assert_nothing_left_behind(service)
+    undisturbed = service.wait(service.submit(spec(epochs=200)), "succeeded", "failed")
+    assert undisturbed.attempt == 1
+    assert weights(service, job_id) == weights(service, undisturbed.id)
 
 
 def test_a_job_whose_supervisor_is_killed_runs_again_and_no_trainer_outlives_it(service: Service) -> None:
