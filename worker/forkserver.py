@@ -12,7 +12,6 @@ import socket
 import sys
 
 from distill.warm import warm
-
 from worker import trainer
 from worker.lifeline import die_with_parent
 

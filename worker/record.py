@@ -69,7 +69,7 @@ def _conditions(report: Report) -> Iterator[Condition]:
             type="OnnxMatchesTorch",
             status=True,
             reason="Checked",
-            message=f"On {report.onnx.rows} test rows no logit differs by more than {report.onnx.max_abs_difference:.2g}.",
+            message=f"Logits differ by {report.onnx.max_abs_difference:.2g} at most on {report.onnx.rows} test rows.",
         )
 
 
