@@ -59,7 +59,7 @@ def _architecture_errors(net: Architecture, pointer: str, facts: DataFacts, limi
             )
         ]
     if (size := net.parameters(facts)) > limits.max_parameters:
-        detail = f"The network has {size:,} parameters, the limit is {limits.max_parameters:,}: make it narrower or shallower."
+        detail = f"The network has {size:,} parameters, the limit is {limits.max_parameters:,}: make it narrower."
         return [FieldError(pointer=pointer, code="too_many_parameters", detail=detail)]
     return []
 
