@@ -1,11 +1,12 @@
 """All settings, from `STILLHOUSE_…` environment variables: units in the names, reasons beside the numbers."""
 
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stillhouse.spec.limits import Limits
 
@@ -34,7 +35,8 @@ class Settings(BaseSettings):
     storage_endpoint: str | None = None
     """Address of an S3-compatible store that is not AWS. Its credentials come from the usual AWS_… variables."""
     secret_key: SecretStr | None = None
-    """Signs cursors. At least 32 characters. None: made at first start and kept in the data folder."""
+    """Signs cursors and encrypts webhook secrets; the same for all processes. At least 32 characters. None: made at
+    first start and kept in the data folder."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -43,6 +45,12 @@ class Settings(BaseSettings):
 
     limits: Limits = Limits()
     """Nested: `STILLHOUSE_LIMITS__MAX_EPOCHS=500`."""
+
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks that webhooks may reach although they are not public: CIDR, comma-separated, `10.1.0.0/16,fd00::/8`.
+    Whoever may post a job can then make the service send requests to them."""
+    outbound_http: bool = False
+    """Allow webhooks to addresses with http://, unencrypted."""
 
     lease_seconds: float = Field(default=30, gt=0)
     """A job whose worker has not renewed its lease for this long is taken back."""
@@ -63,6 +71,15 @@ class Settings(BaseSettings):
     """What a worker keeps of datasets, models and teacher outputs; the files used longest ago go first."""
     cuda_visible_devices: str | None = None
     """Passed to the trainer as CUDA_VISIBLE_DEVICES. None: all of the machine's."""
+
+    @field_validator("outbound_allow", mode="before")
+    @classmethod
+    def _networks(cls, given: object) -> object:
+        networks = [item.strip() for item in given.split(",") if item.strip()] if isinstance(given, str) else given
+        if isinstance(networks, list | tuple):
+            for network in networks:
+                ip_network(network)  # says itself what is wrong
+        return networks
 
     @cached_property
     def resolved_database_url(self) -> str:
