@@ -7,12 +7,29 @@ from operator import add
 from torch import Tensor
 
 from distill.losses.ce import ce
+from distill.losses.dist import dist
+from distill.losses.dkd import dkd
+from distill.losses.jsd import jsd
 from distill.losses.kd import kd
+from distill.losses.logits import logit_cosine, logit_mse
 from distill.losses.registry import LOSSES
+from distill.losses.reverse_kl import reverse_kl
 from stillhouse.spec import concrete
 from stillhouse.spec.losses import Loss
 
-__all__ = ["LOSSES", "ce", "kd", "needs_teacher", "weighted"]
+__all__ = [
+    "LOSSES",
+    "ce",
+    "dist",
+    "dkd",
+    "jsd",
+    "kd",
+    "logit_cosine",
+    "logit_mse",
+    "needs_teacher",
+    "reverse_kl",
+    "weighted",
+]
 
 
 def weighted(

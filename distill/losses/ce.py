@@ -1,10 +1,10 @@
 """Cross-entropy with the true labels."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill.losses.registry import register
+from distill.losses.softened import widen
 from stillhouse.spec.losses import Ce
 
 
@@ -19,5 +19,4 @@ def ce(student: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tens
     `student` are logits [N, classes], `labels` int64 [N]; computed in float32 or wider. With smoothing ε the target
     is (1-ε) · one-hot + ε/classes (Szegedy et al. 2015, arXiv:1512.00567 §7).
     """
-    wide = torch.promote_types(student.dtype, torch.float32)
-    return F.cross_entropy(student.to(wide), labels, label_smoothing=label_smoothing)
+    return F.cross_entropy(widen(student), labels, label_smoothing=label_smoothing)

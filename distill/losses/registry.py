@@ -32,3 +32,10 @@ def register(kind: str, *, reads_teacher: bool) -> Callable[[Compute], Compute]:
         return compute
 
     return file
+
+
+def teacher_logits(kind: str, teacher: Tensor | None) -> Tensor:
+    """The teacher's logits, for a loss that cannot do without."""
+    if teacher is None:
+        raise ValueError(f"the {kind} loss reads the teacher's logits, and none were given")
+    return teacher

@@ -10,7 +10,7 @@ from stillhouse.spec.errors import FieldError, InvalidSpec
 from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import Finetune, JobSpec, Teacher, Training
 from stillhouse.spec.limits import Limits
-from stillhouse.spec.losses import Ce, Kd, Loss
+from stillhouse.spec.losses import Ce, Kd, Loss, Softened, usual_weight
 from stillhouse.spec.students import Architecture, Mlp
 
 DEFAULT_TEMPERATURE = 4.0
@@ -148,21 +148,21 @@ def _resolved(spec: JobSpec, facts: DataFacts, limits: Limits) -> JobSpec:
 
 
 def _losses(spec: JobSpec) -> tuple[float | str, tuple[Loss, ...]]:
-    temperature = DEFAULT_TEMPERATURE if isinstance(spec.temperature, str) else spec.temperature
     given: tuple[Loss, ...] = (Kd(kind="kd"), Ce(kind="ce")) if isinstance(spec.losses, str) else spec.losses
-    out: list[Loss] = []
-    for loss in given:
-        alone = len(given) == 1
-        if isinstance(loss, Kd):
-            t = temperature if isinstance(loss.temperature, str) else loss.temperature
-            weight = (1.0 if alone else 0.9) if isinstance(loss.weight, str) else loss.weight
-            out.append(loss.model_copy(update={"temperature": t, "weight": weight}))
-            temperature = t
-        else:
-            weight = (1.0 if alone else 0.1) if isinstance(loss.weight, str) else loss.weight
-            out.append(loss.model_copy(update={"weight": weight}))
-    has_kd = any(isinstance(loss, Kd) for loss in out)
-    return (temperature if has_kd else AUTO), tuple(out)
+    temperature = DEFAULT_TEMPERATURE if isinstance(spec.temperature, str) else spec.temperature
+    out = tuple(_loss(loss, given, temperature) for loss in given)
+    softened = [concrete(loss.temperature) for loss in out if isinstance(loss, Softened)]
+    # Echoed when it says something: one temperature for all of them.
+    return (softened[0] if len(set(softened)) == 1 else AUTO), out
+
+
+def _loss(loss: Loss, beside: tuple[Loss, ...], temperature: float) -> Loss:
+    changes: dict[str, object] = {}
+    if isinstance(loss.weight, str):
+        changes["weight"] = usual_weight(loss, beside)
+    if isinstance(loss, Softened) and isinstance(loss.temperature, str):
+        changes["temperature"] = temperature
+    return loss.model_copy(update=changes)
 
 
 def _teacher(teacher: Teacher, facts: DataFacts, limits: Limits, *, seed: int) -> Teacher:

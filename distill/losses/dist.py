@@ -1,0 +1,52 @@
+"""Relations instead of values: how classes and rows compare, not how large the numbers are."""
+
+import torch
+from torch import Tensor
+
+from distill.losses.registry import register, teacher_logits
+from distill.losses.softened import log_softened
+from stillhouse.spec import concrete
+from stillhouse.spec.losses import Dist
+
+
+@register("dist", reads_teacher=True)
+def _dist(params: Dist, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+    given = teacher_logits(params.kind, teacher)
+    return dist(
+        student,
+        given,
+        beta=params.beta,
+        gamma=params.gamma,
+        temperature=concrete(params.temperature),
+        standardize=params.standardize,
+    )
+
+
+def dist(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    beta: float,
+    gamma: float,
+    temperature: float,
+    standardize: bool = False,
+) -> Tensor:
+    """T² · (β · mean over rows of 1-ρ across classes + γ · mean over classes of 1-ρ across rows), ρ Pearson's
+    correlation of the softmax at T (Huang et al. 2022, arXiv:2205.10536 eq. 9; T² as in its released code).
+
+    Logits [N, classes]; float32 or wider inside, no gradient to the teacher. One row has no relation to others: its
+    second term is 0.
+    """
+    q = log_softened(student, temperature=temperature, standardize=standardize).exp()
+    p = log_softened(teacher.detach(), temperature=temperature, standardize=standardize).exp()
+    total = beta * (1 - _correlation(q, p)).mean()
+    if len(q) > 1:
+        total = total + gamma * (1 - _correlation(q.T, p.T)).mean()
+    return total * temperature**2
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson's ρ of each row of `a` [M, K] with the same row of `b`; 0 where one of them is constant."""
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    tiny = torch.finfo(a.dtype).tiny ** 0.5
+    return (a * b).sum(1) / (a.square().sum(1).clamp(min=tiny).sqrt() * b.square().sum(1).clamp(min=tiny).sqrt())
