@@ -3,7 +3,13 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from api import conditional
+
 CACHED_JOBS = 1024
+
+RawHeaders = list[tuple[bytes, bytes]]
+Ready = tuple[int, RawHeaders, bytes]
+"""Status, headers, body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,11 +17,17 @@ class Answer:
     """A job's answer, ready to be sent."""
 
     version: int
-    etag: str
+    etag: bytes
     body: bytes
-    headers: list[tuple[bytes, bytes]]
-    headers_unchanged: list[tuple[bytes, bytes]]
+    headers: RawHeaders
+    headers_unchanged: RawHeaders
     """Of a 304."""
+
+    def to(self, headers: dict[bytes, bytes]) -> Ready:
+        """What a request with these headers gets: the job, or the word that the caller has it already."""
+        if conditional.none_match(headers.get(b"if-none-match"), self.etag):
+            return 304, self.headers_unchanged, b""
+        return 200, self.headers, self.body
 
 
 class Answers:

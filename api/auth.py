@@ -1,6 +1,6 @@
 """Who calls: a Bearer key stands for a project."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends
@@ -11,13 +11,15 @@ from api.parts import InParts
 from models import keys
 from stillhouse.spec.errors import Unauthorized
 
-# Only describes the scheme in the OpenAPI document; the header is read below.
-_bearer = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `Authorization: Bearer shk_…`.")
+bearer = Depends(
+    HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `Authorization: Bearer shk_…`.")
+)
+"""Only describes the scheme in the OpenAPI document; the header is read below."""
 
 
-def calling_project(parts: InParts, request: Request, _described: Annotated[object, Depends(_bearer)]) -> str:
+def calling_project(parts: InParts, request: Request, _described: Annotated[object, bearer]) -> str:
     """Id of the project whose key the caller shows. Raises Unauthorized."""
-    key = shown_key(request.scope["headers"])
+    key = shown_key(dict(request.scope["headers"]))
     with parts.database.read() as session:
         project_id = keys.owner(session, key)
     if project_id is None:
@@ -25,10 +27,9 @@ def calling_project(parts: InParts, request: Request, _described: Annotated[obje
     return project_id
 
 
-def shown_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def shown_key(headers: Mapping[bytes, bytes]) -> str:
     """The key in the Authorization header, with a right checksum. Raises Unauthorized."""
-    shown = next((value for name, value in headers if name == b"authorization"), b"")
-    scheme, _, key = shown.partition(b" ")
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"bearer" or not key:
         raise Unauthorized("The request shows no API key.", hint="Send the header `Authorization: Bearer shk_…`.")
     text = key.strip().decode("latin-1")

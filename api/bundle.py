@@ -23,7 +23,7 @@ def answer(request: Request, job_id: str, rows: list[ArtifactRow], storage: Stor
     contents = "".join(f"{row.sha256}  {row.name}\n" for row in rows)
     etag = "W/" + conditional.quoted(hashlib.sha256(contents.encode()).hexdigest())
     headers = {"ETag": etag, "Cache-Control": files.CACHE_CONTROL}
-    if conditional.none_match(request.headers.get("if-none-match"), etag.removeprefix("W/")):
+    if conditional.none_match(dict(request.scope["headers"]).get(b"if-none-match"), etag.removeprefix("W/").encode()):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = files.attachment(f"{job_id}.zip")
     if wants_no_body(request):

@@ -6,13 +6,13 @@ def quoted(tag: str) -> str:
     return f'"{tag}"'
 
 
-def none_match(header: str | None, etag: str) -> bool:
+def none_match(header: bytes | None, etag: bytes) -> bool:
     """True when If-None-Match names `etag`, so that 304 is the answer. Compared weakly, as the RFC says."""
     if header is None:
         return False
-    if header.strip() == "*":
+    if header == etag or header.strip() == b"*":
         return True
-    return any(item.strip().removeprefix("W/") == etag for item in header.split(","))
+    return any(item.strip().removeprefix(b"W/") == etag for item in header.split(b","))
 
 
 def range_applies(if_range: str | None, etag: str) -> bool:

@@ -23,7 +23,7 @@ CACHE_CONTROL = "private, no-cache"
 def answer(request: Request, row: ArtifactRow, storage: Storage) -> Response:
     """The file of `row`, as the request's headers ask for it."""
     etag = conditional.quoted(row.sha256)
-    if conditional.none_match(request.headers.get("if-none-match"), etag):
+    if conditional.none_match(dict(request.scope["headers"]).get(b"if-none-match"), etag.encode()):
         return Response(status_code=304, headers={"ETag": etag, "Cache-Control": CACHE_CONTROL})
     headers = _headers(row, etag)
     if wants_no_body(request):

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 import stillhouse
-from api import openapi, problems
+from api import openapi, polling, problems
 from api.answers import Answers
 from api.cursors import Cursors
 from api.middleware import Edge
@@ -46,10 +46,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, at_hand=polling.at_hand)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
-    app.router.routes.insert(0, jobs.polled)
     for module in (health, datasets, jobs, following, artifacts, models, catalogue):
         app.include_router(module.router)
     return app

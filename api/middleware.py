@@ -2,12 +2,14 @@
 
 import re
 import traceback
+from collections.abc import Callable
 from secrets import token_hex
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.answers import Ready
 from api.problems import render, server_fault
 
 log = structlog.get_logger()
@@ -23,10 +25,10 @@ _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'no
 
 
 class Edge:
-    """Pure ASGI: streams pass through untouched."""
+    """Pure ASGI: streams pass through untouched. `at_hand` may know an answer that needs no route."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, at_hand: Callable[[Scope], Ready | None]) -> None:
+        self.app, self.at_hand = app, at_hand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -35,9 +37,6 @@ class Edge:
             return
         request_id = request_id_of(scope)
         head = scope["method"] == "HEAD"
-        state = {**scope.get("state", {}), "request_id": request_id, "head": head}
-        # HEAD is GET without the body, on every route; those with large bodies ask `wants_no_body`.
-        scope = {**scope, "state": state, "method": "GET" if head else scope["method"]}
         added = [(b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
         started = False
 
@@ -46,13 +45,20 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 headers = message["headers"]
-                own_policy = any(name == b"content-security-policy" for name, _ in headers)
-                message["headers"] = [*headers, *added] if own_policy else [*headers, *added, _POLICY]
+                policy = () if _POLICY[0] in dict(headers) else (_POLICY,)
+                message["headers"] = [*headers, *added, *policy]
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
         try:
+            if (ready := self.at_hand(scope)) is not None:
+                await _send_ready(ready, send_completed)
+                return
+            if head:
+                # HEAD is GET without the body, on every route; those with large bodies ask `wants_no_body`.
+                scope = {**scope, "method": "GET"}
+            scope.setdefault("state", {}).update(request_id=request_id, head=head)
             await self.app(scope, receive, send_completed)
         except ClientDisconnect:
             return  # nobody is left to be answered
@@ -63,6 +69,12 @@ class Edge:
             if started:
                 raise  # the connection must break, so that nobody takes half an answer for a whole one
             await render(server_fault(), request_id)(scope, receive, send_completed)
+
+
+async def _send_ready(ready: Ready, send: Send) -> None:
+    status, headers, body = ready
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def wants_no_body(request: Request) -> bool:

@@ -37,8 +37,8 @@ class Parts:
     """Lets a few uploads be read at a time."""
 
 
-def parts_of(request: Request) -> Parts:
-    """The parts of the app that serves this request."""
+async def parts_of(request: Request) -> Parts:
+    """The parts of the app that serves this request. Async, because FastAPI sends any other function to a thread."""
     parts: Parts = request.app.state.parts
     return parts
 

@@ -1,62 +1,62 @@
 """`GET /v1/jobs/{id}`: what every waiting client asks for again and again, so the one route that is made to be cheap.
 
-It means what a plain route would mean. It takes one SQL statement for key, project and job together; the job's bytes
-are kept as long as its version stays; and FastAPI's dependency solving, which costs more than all of that, is skipped.
+One SQL statement looks at key, project and job together, and the job's bytes are kept as long as its version stays.
+`answer` is what the route does. `at_hand` gives the very same answer before any route is looked for, when nothing
+has to be waited for; whatever is unusual (another path, a bad key, a foreign job, a job that changed, a database that
+is slow) it leaves to the route, so that there is one place that knows what is right.
 """
 
 import hashlib
-from typing import Any
 
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from api import conditional
-from api.answers import Answer
+from api.answers import Answer, Ready
 from api.auth import bad_key, shown_key
 from api.parts import Parts
 from api.services import jobs
 from api.views import job_json
 from models import keys
 from models.glance import Glance, WouldBlock
+from stillhouse.spec.errors import Unauthorized
 from stillhouse.spec.states import JobStatus
 
+_PREFIX = "/v1/jobs/"
 _NOBODY = "job_"
 """Stands for an id that has not the form of one: the key is still checked."""
 
 
-class PolledRoute(APIRoute):
-    """A route declared like any other, and answered by `poll`. Errors go to the app's handlers as from any route."""
+def at_hand(scope: Scope) -> Ready | None:
+    """The answer to a poll for a job that has not changed since it was last asked for; None: ask the route."""
+    if scope["method"] != "GET" or not scope["path"].startswith(_PREFIX):
+        return None
+    job_id = scope["path"][len(_PREFIX) :]
+    if not jobs.is_id(job_id):
+        return None
+    headers, parts = dict(scope["headers"]), scope["app"].state.parts
+    try:
+        glance = parts.glances.at_once(keys.digest(shown_key(headers)), job_id)
+    except (Unauthorized, WouldBlock):
+        return None
+    if glance is None or glance.version is None:
+        return None
+    answer = parts.answers.get(job_id, glance.version)
+    return None if answer is None else answer.to(headers)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.app = _serve
 
-
-async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
-    response = await poll(Request(scope, receive))
-    await response(scope, receive, send)
-
-
-async def poll(request: Request) -> Response:
-    """The job, or the word that it has not changed. Raises Unauthorized, NotFound."""
-    parts: Parts = request.app.state.parts
-    job_id = request.path_params["job_id"]
-    digest = keys.digest(shown_key(request.scope["headers"]))
-    glance = await _look(parts, digest, job_id if jobs.is_id(job_id) else _NOBODY)
+async def answer(parts: Parts, headers: dict[bytes, bytes], job_id: str) -> Ready:
+    """The job as it is now, or 304. Raises Unauthorized, NotFound."""
+    glance = await _look(parts, keys.digest(shown_key(headers)), job_id if jobs.is_id(job_id) else _NOBODY)
     if glance is None:
         raise bad_key()
     if glance.version is None:
         raise jobs.missing(job_id)
-    answer = parts.answers.get(job_id, glance.version)
-    if answer is None:
-        answer = await run_in_threadpool(_load, parts, glance.project_id, job_id)
-        parts.answers.keep(job_id, answer)
-    if conditional.none_match(_if_none_match(request), answer.etag):
-        return _Ready(304, answer.headers_unchanged, b"")
-    return _Ready(200, answer.headers, answer.body)
+    found = parts.answers.get(job_id, glance.version)
+    if found is None:
+        found = await run_in_threadpool(_load, parts, glance.project_id, job_id)
+        parts.answers.keep(job_id, found)
+    return found.to(headers)
 
 
 async def _look(parts: Parts, digest: str, job_id: str) -> Glance | None:
@@ -71,23 +71,9 @@ def _load(parts: Parts, project_id: str, job_id: str) -> Answer:
         row = jobs.find(session, project_id, job_id)
     body = job_json(row)
     # The version alone would not do: another release of the service may word the same job differently.
-    etag = conditional.quoted(f"{row.version}-{hashlib.sha256(body).hexdigest()[:16]}")
-    shared = [(b"etag", etag.encode()), (b"cache-control", b"private, no-cache")]
+    etag = conditional.quoted(f"{row.version}-{hashlib.sha256(body).hexdigest()[:16]}").encode()
+    shared = [(b"etag", etag), (b"cache-control", b"private, no-cache")]
     if not JobStatus(row.status).final:
         shared.append((b"retry-after", b"1"))
     typed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     return Answer(version=row.version, etag=etag, body=body, headers=typed + shared, headers_unchanged=shared)
-
-
-def _if_none_match(request: Request) -> str | None:
-    for name, value in request.scope["headers"]:
-        if name == b"if-none-match":
-            return str(value, "latin-1")
-    return None
-
-
-class _Ready(Response):
-    """A response whose headers are made already."""
-
-    def __init__(self, status_code: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self.status_code, self.raw_headers, self.body, self.background = status_code, headers, body, None

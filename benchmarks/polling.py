@@ -1,10 +1,11 @@
 """What a poll costs: `GET /v1/jobs/{id}` against a bare Starlette route that returns the same bytes.
 
-    python -m benchmarks.polling [--rounds 7] [--seconds 2] [--connections 16]
+    python -m benchmarks.polling [--rounds 11] [--seconds 1] [--connections 16]
 
 Both run as real uvicorn processes with the settings of `python -m api`; a third process sends the requests over
 kept connections. The two servers take turns, so that whatever else the machine does falls on both; the medians'
-ratio is printed, for a job that changed (200) and for one that did not (304).
+ratio is printed, for a job that changed (200) and for one that did not (304). Beside it stands the processor time
+each server spent per request, which a busy machine does not blur.
 """
 
 import argparse
@@ -20,8 +21,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import uvloop
 
 PATH = "/v1/jobs/{id}"
@@ -63,8 +66,8 @@ class Connection(asyncio.Protocol):
             self.done.set_exception(exc or ConnectionError("closed by the server"))
 
 
-async def load(port: int, request: bytes, status: bytes, seconds: float, connections: int) -> float:
-    """Answers per second."""
+async def load(port: int, request: bytes, status: bytes, seconds: float, connections: int) -> tuple[int, float]:
+    """Send for some seconds. Returns how many answers came, and the seconds it took."""
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
     made = [
@@ -72,18 +75,19 @@ async def load(port: int, request: bytes, status: bytes, seconds: float, connect
         for _ in range(connections)
     ]
     await asyncio.gather(*(connection.done for _, connection in made))
-    rate = sum(connection.answers for _, connection in made) / (time.perf_counter() - start)
+    took = time.perf_counter() - start
     for transport, _ in made:
         transport.close()
-    return rate
+    return sum(connection.answers for _, connection in made), took
 
 
-def rate(port: int, request: bytes, status: bytes, args: argparse.Namespace) -> float:
-    """One measurement, in a process of its own."""
+def send_load(port: int, request: bytes, status: bytes, args: argparse.Namespace) -> tuple[int, float]:
+    """Answers and seconds of one measurement, whose sender is a process of its own."""
     order = {"port": port, "request": request.decode(), "status": status.decode()}
     command = [sys.executable, "-m", "benchmarks.polling", "--load", json.dumps(order)]
     command += ["--seconds", str(args.seconds), "--connections", str(args.connections)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    answers, seconds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return int(answers), float(seconds)
 
 
 def bare_app(body: bytes, etag: str):
@@ -112,8 +116,26 @@ def serve_bare(fd: int, body: Path, etag: str) -> None:
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
 
 
+@dataclass
+class Running:
+    """A server process, and what was measured on it."""
+
+    port: int
+    process: psutil.Process
+    rates: list[float] = field(default_factory=list)
+    micros: list[float] = field(default_factory=list)
+    """Processor time per request."""
+
+    def measure(self, request: bytes, status: bytes, args: argparse.Namespace) -> None:
+        before = self.process.cpu_times()
+        answers, seconds = send_load(self.port, request, status, args)
+        after = self.process.cpu_times()
+        self.rates.append(answers / seconds)
+        self.micros.append((after.user + after.system - before.user - before.system) / answers * 1e6)
+
+
 @contextmanager
-def server(*arguments: str, env: dict[str, str]) -> Iterator[int]:
+def server(*arguments: str, env: dict[str, str]) -> Iterator[Running]:
     """A server process on a port of its own."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -123,7 +145,7 @@ def server(*arguments: str, env: dict[str, str]) -> Iterator[int]:
         command = [sys.executable, *arguments, "--fd", str(fd)]
         process = subprocess.Popen(command, pass_fds=[fd], env={**os.environ, **env}, stderr=subprocess.DEVNULL)
     try:
-        yield port
+        yield Running(port, psutil.Process(process.pid))
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
@@ -203,27 +225,34 @@ def compare(args: argparse.Namespace) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         key, job_id, env = prepare(folder)
         ours = stack.enter_context(server("-m", "api", env=env))
-        etag, body = one_answer(ours, request_for(job_id, key))
+        etag, body = one_answer(ours.port, request_for(job_id, key))
         copy = folder / "body.json"
         copy.write_bytes(body)
         bare = stack.enter_context(server("-m", "benchmarks.polling", "--bare", str(copy), "--etag", etag, env=env))
-        one_answer(bare, request_for(job_id, key))
+        one_answer(bare.port, request_for(job_id, key))
         print(f"{len(body)} bytes, {args.connections} connections, {args.rounds} rounds of {args.seconds:g} s")
-        print(f"{'':6}{'bare/s':>9}{'ours/s':>9}{'ratio':>8}")
+        print(f"{'':4}{'bare/s':>8}{'ours/s':>8}{'ratio':>7}{'bare µs':>9}{'ours µs':>9}{'ratio':>7}")
         for status, request in ((b"200", request_for(job_id, key)), (b"304", request_for(job_id, key, etag))):
-            rates: dict[int, list[float]] = {bare: [], ours: []}
-            for _ in range(args.rounds):
-                for port, found in rates.items():
-                    found.append(rate(port, request, status, args))
-            theirs, mine = statistics.median(rates[bare]), statistics.median(rates[ours])
-            print(f"{status.decode():6}{theirs:9.0f}{mine:9.0f}{mine / theirs:8.2f}")
+            for found in (bare, ours):
+                found.rates, found.micros = [], []
+            for turn in range(args.rounds):
+                for found in (bare, ours) if turn % 2 else (ours, bare):
+                    found.measure(request, status, args)
+            print(status.decode() + row(bare, ours))
+
+
+def row(bare: Running, ours: Running) -> str:
+    """Medians and their ratios."""
+    theirs, mine = statistics.median(bare.rates), statistics.median(ours.rates)
+    their_cpu, my_cpu = statistics.median(bare.micros), statistics.median(ours.micros)
+    return f"{theirs:9.0f}{mine:8.0f}{mine / theirs:7.2f}{their_cpu:9.0f}{my_cpu:9.0f}{their_cpu / my_cpu:7.2f}"
 
 
 def main() -> None:
     """Compare; or, for the processes this starts, serve or send."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     parser.add_argument("--etag", help=argparse.SUPPRESS)
@@ -235,7 +264,7 @@ def main() -> None:
     elif args.load:
         order = json.loads(args.load)
         request, status = order["request"].encode(), order["status"].encode()
-        print(uvloop.run(load(order["port"], request, status, args.seconds, args.connections)))
+        print(json.dumps(uvloop.run(load(order["port"], request, status, args.seconds, args.connections))))
     else:
         compare(args)
 

@@ -58,7 +58,8 @@ class _LocalConnection:
 
     def __init__(self, database: Database) -> None:
         compiled = _STATEMENT.compile(dialect=database.engine.dialect)
-        self._sql, self._order = str(compiled), tuple(compiled.positiontup or ())
+        self._sql = str(compiled)
+        assert compiled.positiontup == ["job_id", "digest"]
         # Detached: the pool gives it to nobody else, and does not take it back.
         self._pooled = database.engine.raw_connection()
         self._pooled.detach()
@@ -67,10 +68,9 @@ class _LocalConnection:
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
 
     def look(self, digest: str, job_id: str) -> Glance | None:
-        values = {"digest": digest, "job_id": job_id}
         try:
             # All rows are fetched, so that the statement ends and holds no snapshot.
-            rows = self._connection.execute(self._sql, [values[name] for name in self._order]).fetchall()
+            rows = self._connection.execute(self._sql, (job_id, digest)).fetchall()
         except sqlite3.OperationalError:
             raise WouldBlock from None
         return Glance(*rows[0]) if rows else None

@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import Project
+from api import polling
+from api.auth import Project, bearer
 from api.bodies import Body
 from api.parts import InParts
-from api.polling import PolledRoute
 from api.problems import declared
 from api.services import jobs
 from api.services.jobs import JobsQuery
@@ -65,20 +66,18 @@ def list_jobs(project: Project, parts: InParts, query: Annotated[JobsQuery, Quer
     return jobs.page(parts, project, query)
 
 
-async def get_job(job_id: str, project: Project) -> None:
-    """A job as it is now. With `If-None-Match` and the ETag of the last answer: 304 while nothing changed."""
-
-
-polled = PolledRoute(
-    "/v1/jobs/{job_id}",
-    get_job,
-    methods=["GET"],
+@router.get(
+    "/{job_id}",
     response_model=Job,
-    tags=["jobs"],
     responses={304: {"description": "The job has not changed."}, **declared(404)},
-    generate_unique_id_function=lambda route: route.name,
+    dependencies=[bearer],
 )
-"""Not in the router: the app puts it first, so that it is found before any other path is tried."""
+async def get_job(job_id: str, parts: InParts, request: Request) -> Response:
+    """A job as it is now. With `If-None-Match` and the ETag of the last answer: 304 while nothing changed."""
+    status, headers, body = await polling.answer(parts, dict(request.scope["headers"]), job_id)
+    response = Response(body, status_code=status)
+    response.raw_headers = list(headers)
+    return response
 
 
 @router.post(

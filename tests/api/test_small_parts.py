@@ -87,10 +87,10 @@ def test_a_range_is_always_within_the_file(first: int, last: int, size: int) -> 
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [(None, False), ("", False), ('"a"', True), ('W/"a"', True), ('"b", "a"', True), ("*", True), ('"b"', False)],
+    [(None, False), (b"", False), (b'"a"', True), (b'W/"a"', True), (b'"b", "a"', True), (b"*", True), (b'"b"', False)],
 )
-def test_if_none_match_is_compared_weakly(header: str | None, expected: bool) -> None:
-    assert conditional.none_match(header, '"a"') is expected
+def test_if_none_match_is_compared_weakly(header: bytes | None, expected: bool) -> None:
+    assert conditional.none_match(header, b'"a"') is expected
 
 
 def test_names_of_downloads_cannot_break_out_of_their_header() -> None:
@@ -166,7 +166,7 @@ def test_a_given_secret_is_used_and_a_short_one_refused(tmp_path: Path) -> None:
 def test_kept_answers_are_bounded_and_those_asked_for_stay() -> None:
     answers = Answers()
     for number in range(CACHED_JOBS + 10):
-        answers.keep(f"job_{number}", Answer(1, "", b"", [], []))
+        answers.keep(f"job_{number}", Answer(1, b"", b"", [], []))
         assert answers.get("job_0", 1) is not None
     assert answers.get("job_1", 1) is None
     assert answers.get(f"job_{CACHED_JOBS + 9}", 1) is not None
