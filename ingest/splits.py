@@ -85,8 +85,8 @@ def _draw(
 def _draw_class(sizes: NDArray[np.int64], shares: dict[int, float], random: np.random.Generator) -> NDArray[np.uint8]:
     """A split for each group of one class, given the groups' sizes. Every split gets at least one group."""
     rows = int(sizes.sum())
-    lacking = {split: max(1, round(rows * share)) for split, share in shares.items()}
-    lacking[TRAIN] = max(1, rows - sum(lacking.values()))
+    lacking = {split: round(rows * share) for split, share in shares.items()}
+    lacking[TRAIN] = rows - sum(lacking.values())
     empty = set(lacking)
     shuffled = random.permutation(len(sizes))
     largest_first = shuffled[np.argsort(-sizes[shuffled], kind="stable")]

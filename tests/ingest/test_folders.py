@@ -142,6 +142,7 @@ _PNG, _JPEG = image(pixels(60, 50, 3)), image(pixels(60, 50, 3), "JPEG")
         (_PNG[:400], "corrupt_image"),
         (_PNG[:-30], "corrupt_image"),
         (_flipped(_PNG, 400), "corrupt_image"),
+        (_flipped(_PNG, len(_PNG) - 14), "corrupt_image"),  # in a checksum, which decoding does not look at
         (_JPEG[:100], "corrupt_image"),
         (_JPEG[:-200], "corrupt_image"),
         (_animated(), "several_frames"),
@@ -251,6 +252,11 @@ def test_images_of_different_sizes_get_the_median_side(store: Store) -> None:
     assert stored.facts.shape == (1, 9, 9)
     assert "The images have 3 different sizes; the median side is 9 pixels." in stored.report.notes
     assert "Images that were resized: 6." in stored.report.notes
+
+
+def test_images_are_counted(store: Store, refuse: Refuse) -> None:
+    assert len(store(archive(pets()), limits=Limits(max_rows=10)).x) == 10
+    assert first(refuse(archive(pets()), limits=Limits(max_rows=9))) == ("/file", "too_many_rows")
 
 
 def test_images_are_resized_on_request_and_at_the_limit(store: Store, refuse: Refuse) -> None:

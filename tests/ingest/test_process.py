@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import EXIT_OUT_OF_MEMORY, IngestAnswer, IngestRequest
 from tests.ingest.conftest import load
-from tests.ingest.making import archive, csv, good_rows, image, npz, pets, pixels
+from tests.ingest.making import archive, csv, good_rows, image, npz, parquet, pets, pixels
 from tests.ingest.test_folders import huge_png
 from tests.ingest.test_npz import FLAT, CreatesAFile, N, Y
 
@@ -144,6 +145,16 @@ def test_a_bomb_costs_no_memory_whatever_its_directory_says(tmp_path: Path, name
     codes = ("too_many_bytes", "corrupt_member", "corrupt_image", "unsupported_image", "one_class", "unclear_arrays")
     assert code(ended) in codes
     assert ended.peak_bytes < 250 * MIB, "the process itself takes about a hundred"
+
+
+def test_a_text_that_a_parquet_file_repeats_is_never_unfolded(tmp_path: Path) -> None:
+    once = pa.array(["x" * MIB])
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), once)
+    data = parquet({"text": column, "label": np.arange(100_000) % 2}, store_schema=False)
+    assert len(data) < MIB
+    ended = read(tmp_path, data, measured=True, limits=Limits(max_ingest_memory_bytes=800 * MIB))
+    assert code(ended) == "bad_name"
+    assert ended.peak_bytes < 400 * MIB
 
 
 def test_memory_has_a_limit_of_its_own(tmp_path: Path) -> None:

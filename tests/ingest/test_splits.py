@@ -91,6 +91,7 @@ def test_without_validation_two_rows_of_a_class_suffice(store: Store) -> None:
 def test_equal_rows_of_an_upload_never_meet_across_made_splits(store: Store) -> None:
     rows = [f"{i % 37},{i % 5},{i % 37 % 2}" for i in range(1000)] + [f"{-(i % 3)}.0,0,1" for i in range(50)]
     stored = store(csv("a,b,label", [*rows, "-0,0,1", "0,0,1"]))
+    assert not np.signbit(stored.x[-2:]).any(), "-0 equals 0"
     where: dict[bytes, set[int]] = {}
     for x, split in zip(stored.x, stored.split, strict=True):
         where.setdefault(x.tobytes(), set()).add(int(split))
