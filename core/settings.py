@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     """Pause before the second attempt; each further pause is four times as long."""
 
     trainer_threads: int | None = Field(default=None, ge=1)
-    """Torch threads of a trainer. None: one per core. The same number gives the same bits."""
+    """Torch threads of a trainer. None: one per core, or one for work too small to share. The same number gives the
+    same bits."""
     cache_max_bytes: int = Field(default=20 * 1024**3, ge=0)
     """What a worker keeps of datasets, models and teacher outputs; the files used longest ago go first."""
     cuda_visible_devices: str | None = None

@@ -1,4 +1,5 @@
-"""The reconciler: makes the queue agree with the rows. Any number may run; none is needed for what is already running.
+"""The reconciler: makes the queue agree with the rows, and tells webhooks. Any number may run; none is needed for what
+is already running.
 
 `python -m worker.reconciler` runs one until it is told to stop.
 """
@@ -14,11 +15,17 @@ import structlog
 from core import log as logs
 from core.broker import Doorbell
 from core.db import Database
+from core.outbound import Guard
+from core.pinned import Poster
+from core.sealing import Sealer
 from core.settings import Settings
 from models import jobs, lifecycle
+from worker import webhooks
 
 log = structlog.get_logger()
 
+# A delivery under way may end within this; a longer one is made again by whoever comes next.
+_LAST_DELIVERIES_SECONDS = 5
 # Jobs rung for in one pass. The others are rung for once these are taken.
 _RING_AT_MOST = 500
 
@@ -61,8 +68,10 @@ def _ring(database: Database, doorbell: Doorbell) -> int:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Reconcile until `stop` is set. A part that is away is waited for."""
+    """Reconcile and deliver webhooks until `stop` is set. A part that is away is waited for."""
     database = Database(settings.resolved_database_url)
+    courier = webhooks.Courier(database, Poster(Guard.of(settings)), Sealer.of(settings))
+    couriers = webhooks.start(courier, stop, every_seconds=settings.reconcile_seconds)
     doorbell = Doorbell(settings)
     settings.reconciler_beat.parent.mkdir(parents=True, exist_ok=True)
     passes = 0
@@ -79,6 +88,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         settings.reconciler_beat.touch()
         if done.taken_back or done.rung:
             log.info("reconciled", taken_back=done.taken_back, rung=done.rung)
+    webhooks.wait(couriers, seconds=_LAST_DELIVERIES_SECONDS)
     doorbell.close()
     database.close()
 

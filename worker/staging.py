@@ -1,5 +1,6 @@
 """What goes in and out of an attempt: inputs from the storage, results into it."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,16 @@ from core.settings import Settings
 from core.storage import Storage, sha256_of
 from models import datasets, jobs, results
 from models.lifecycle import Lease
+from stillhouse.spec.base import concrete
 from stillhouse.spec.errors import JobFailure, NotFound
 from stillhouse.spec.events import Finished, ModelConfig, OutputFile
+from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import JobSpec
 from worker.folder import AttemptFolder
 from worker.order import Order
-from worker.trainers import threads_of
+
+# Multiply-adds of a step that one core does in some 5 ms. Below, the threads wait for each other longer than they work.
+_WORTH_SHARING = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,14 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
     outputs = cache / "teacher-outputs" / job["project_id"]
     outputs.mkdir(parents=True, exist_ok=True)
     order = Order(
-        spec=spec,
+        # A webhook's URL often holds a secret, and the trainer has no use for it.
+        spec=spec.model_copy(update={"webhook": None}),
         dataset=str(dataset),
         teacher=None if spec.teacher.model is None else str(folder.teacher),
         output=str(folder.output),
         scratch=str(folder.scratch),
         cache=str(outputs),
-        threads=threads_of(settings),
+        threads=threads_for(spec, DataFacts.model_validate(data.facts), settings),
     )
     return Staged(order=order, project_id=job["project_id"], name=job["name"] or lease.job_id)
 
@@ -80,6 +86,21 @@ def store(storage: Storage, staged: Staged, lease: Lease, finished: Finished) ->
         storage.put(f"{prefix}/{file.name}", path)
         stored.append(StoredFile(file=file, key=f"{prefix}/{file.name}"))
     return stored
+
+
+def threads_for(spec: JobSpec, facts: DataFacts, settings: Settings) -> int:
+    """Torch threads of the job's trainer: one when a training step is too small to share among cores.
+
+    A function of the spec and the machine alone, because another number of threads gives other bits.
+    """
+    if settings.trainer_threads is not None:
+        return settings.trainer_threads
+    trained = [(spec.student, spec.training)]
+    if spec.teacher.train is not None:
+        trained.append((spec.teacher.train.architecture, spec.teacher.train))
+    # Forward, gradients of inputs, gradients of weights: about three passes.
+    work = max(3 * net.macs(facts) * concrete(training.batch_size) for net, training in trained)
+    return len(os.sched_getaffinity(0)) if work > _WORTH_SHARING else 1
 
 
 def prefix_of(project_id: str, lease: Lease) -> str:

@@ -135,8 +135,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     """What a trainer may know of its surroundings: nothing secret, no addresses."""
     kept = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
     env = {name: os.environ[name] for name in kept if name in os.environ}
-    threads = str(threads_of(settings))
-    env |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    # Trainers may share the cores with others: a thread that spins while it waits takes them away from the work.
+    env |= {"OMP_WAIT_POLICY": "PASSIVE"}
     # The process that forks must have one thread, and these libraries would start their own when imported.
     env |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
     env |= {"HOME": "/nonexistent", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
@@ -144,8 +144,3 @@ def _environment(settings: Settings) -> dict[str, str]:
     if settings.cuda_visible_devices is not None:
         env["CUDA_VISIBLE_DEVICES"] = settings.cuda_visible_devices
     return env
-
-
-def threads_of(settings: Settings) -> int:
-    """Torch threads of a trainer."""
-    return settings.trainer_threads or len(os.sched_getaffinity(0))

@@ -31,6 +31,11 @@ class Mlp(Contract):
         sizes = (facts.inputs, *self.hidden, len(facts.classes))
         return sum(a * b + b for a, b in pairwise(sizes))
 
+    def macs(self, facts: DataFacts) -> int:
+        """Multiply-adds of one row's forward pass, in the linear layers."""
+        sizes = (facts.inputs, *self.hidden, len(facts.classes))
+        return sum(a * b for a, b in pairwise(sizes))
+
     def misfit(self, facts: DataFacts) -> str | None:
         """Why the network cannot take this data, or None."""
         return None
@@ -54,6 +59,14 @@ class Cnn(Contract):
         planes = (facts.shape[0], *self.channels)
         blocks = sum(9 * a * b + 2 * b for a, b in pairwise(planes))
         return blocks + (self.channels[-1] + 1) * len(facts.classes)
+
+    def macs(self, facts: DataFacts) -> int:
+        """Multiply-adds of one image's forward pass, in convolutions and the linear layer."""
+        planes, (height, width) = (facts.shape[0], *self.channels), facts.shape[1:]
+        convolutions = sum(
+            9 * a * b * (height >> block) * (width >> block) for block, (a, b) in enumerate(pairwise(planes))
+        )
+        return convolutions + self.channels[-1] * len(facts.classes)
 
     def misfit(self, facts: DataFacts) -> str | None:
         """Each pool halves the image, so there must be something left to halve."""
@@ -87,6 +100,16 @@ class Resnet(Contract):
         for before, after in ((w, w), (w, 2 * w), (2 * w, 4 * w)):
             total += 9 * before * after + 9 * after * after * (2 * n - 1) + 2 * after * 2 * n
         return total + (4 * w + 1) * len(facts.classes)
+
+    def macs(self, facts: DataFacts) -> int:
+        """Multiply-adds of one image's forward pass, in convolutions and the linear layer."""
+        n, w, (height, width) = (self.depth - 2) // 6, self.width, facts.shape[1:]
+        total = 9 * facts.shape[0] * w * height * width
+        for before, after in ((w, w), (w, 2 * w), (2 * w, 4 * w)):
+            if after > before:  # a stride of 2 rounds up
+                height, width = (height + 1) // 2, (width + 1) // 2
+            total += (9 * before * after + 9 * after * after * (2 * n - 1)) * height * width
+        return total + 4 * w * len(facts.classes)
 
     def misfit(self, facts: DataFacts) -> str | None:
         """Two stages halve the image."""

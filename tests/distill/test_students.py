@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from distill.students import STUDENTS, build
 from distill.students.normalize import Normalize
@@ -61,6 +62,15 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 def test_the_size_is_the_closed_form_of_the_spec(architecture: Any, facts: DataFacts) -> None:
     net = network(architecture, facts)
     assert sum(p.numel() for p in net.parameters()) == architecture.parameters(facts)
+
+
+@pytest.mark.parametrize("facts", [images(), images(side=9, channels=3, classes=4)])
+@pytest.mark.parametrize("architecture", NETWORKS, ids=str)
+def test_the_multiply_adds_are_the_closed_form_of_the_spec(architecture: Any, facts: DataFacts) -> None:
+    net = network(architecture, facts).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, *facts.shape))
+    assert counter.get_total_flops() == 2 * architecture.macs(facts)
 
 
 @pytest.mark.parametrize("architecture", NETWORKS, ids=str)

@@ -186,7 +186,10 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment variables that say what `settings` says."""
     set_fields = {name: getattr(settings, name) for name in settings.model_fields_set}
     secret = set_fields.pop("secret_key", None)
-    env = {f"STILLHOUSE_{name.upper()}": str(value) for name, value in set_fields.items()}
+    env = {
+        f"STILLHOUSE_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in set_fields.items()
+    }
     if secret is not None:
         env["STILLHOUSE_SECRET_KEY"] = secret.get_secret_value()
     return os.environ | env | {"PYTHONUNBUFFERED": "1"}
