@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from operator import mul
 from typing import Literal
 
 import torch
@@ -130,7 +131,8 @@ def _fit(
             sums.add(parts, stop - start)
             if reporter.due():
                 sums.read(epoch + 1)
-            reporter.advance(epoch=epoch + 1, step=step + 1)
+                reporter.advance(epoch=epoch + 1, step=step + 1)
+        reporter.advance(epoch=epoch + 1, step=step + 1)
         values = {**sums.means(epoch + 1), "learning_rate": rate}
         if len(data.rows["validation"]):
             measured = score(net, data, "validation")
@@ -158,7 +160,7 @@ class Sums:
         self._stage = stage
         self._unread: list[Tensor] = []
         self._counts: list[int] = []
-        self._values: list[list[float]] = []
+        self._values: list[float] = []  # step after step, the losses of each in turn
 
     def add(self, parts: dict[str, Tensor], rows: int) -> None:
         """Keep the parts of one step over `rows` rows."""
@@ -169,10 +171,10 @@ class Sums:
         """Bring what has gathered to the host, in one transfer. Raises JobFailure `loss_not_finite`."""
         if not self._unread:
             return
-        values = torch.stack(self._unread).double().view(-1, len(self._stage.losses))
-        if not values.isfinite().all():
+        values: list[float] = torch.stack(self._unread).tolist()
+        if not all(map(math.isfinite, values)):
             raise self._not_finite(epoch)
-        self._values += values.tolist()
+        self._values += values
         self._unread = []
 
     def means(self, epoch: int) -> dict[str, float]:
@@ -181,11 +183,11 @@ class Sums:
         fsum is exact, so the figures do not depend on how often they were read.
         """
         self.read(epoch)
-        rows = sum(self._counts)
-        columns = zip(*self._values, strict=True)
-        means = [math.fsum(v * n for v, n in zip(c, self._counts, strict=True)) / rows for c in columns]
-        total = math.fsum(concrete(p.weight) * mean for p, mean in zip(self._stage.losses, means, strict=True))
-        parts = {f"loss_{p.kind}": mean for p, mean in zip(self._stage.losses, means, strict=True)}
+        rows, losses = sum(self._counts), self._stage.losses
+        columns = [self._values[i :: len(losses)] for i in range(len(losses))]
+        means = [math.fsum(map(mul, column, self._counts)) / rows for column in columns]
+        total = math.fsum(concrete(p.weight) * mean for p, mean in zip(losses, means, strict=True))
+        parts = {f"loss_{p.kind}": mean for p, mean in zip(losses, means, strict=True)}
         return {"loss": total, **parts}
 
     def _not_finite(self, epoch: int) -> JobFailure:
