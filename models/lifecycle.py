@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.orm import Session
 
+from models import webhooks
 from models.base import db_now
 from models.event import EventRow
 from models.job import JobRow
@@ -247,8 +248,12 @@ def _finish(
     values: dict[str, Any],
 ) -> bool:
     assert status in FINAL
-    done = {"status": status, "finished_at": db_now(session), "lease_until": None} | values
-    return _write(session, job_id, note, guards, done) is not None
+    now = db_now(session)
+    done = {"status": status, "finished_at": now, "lease_until": None} | values
+    if _write(session, job_id, note, guards, done) is None:
+        return False
+    webhooks.notify(session, job_id, status, at=now)
+    return True
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import String
+from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -16,3 +16,8 @@ class ProjectRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     created_at: Mapped[datetime]
+    webhook_secret: Mapped[str | None] = mapped_column(Text)
+    """Sealed (`core.sealing`); None until it is first needed."""
+    webhook_secret_previous: Mapped[str | None] = mapped_column(Text)
+    webhook_secret_previous_until: Mapped[datetime | None]
+    """The previous secret signs too until then."""

@@ -10,6 +10,7 @@ from models.job import JobRow
 from models.metric import MetricRow
 from models.model import ModelRow
 from models.project import ProjectRow
+from models.webhook_delivery import WebhookDeliveryRow
 from models.worker import WorkerRow
 
 metadata = Base.metadata
@@ -25,6 +26,7 @@ __all__ = [
     "MetricRow",
     "ModelRow",
     "ProjectRow",
+    "WebhookDeliveryRow",
     "WorkerRow",
     "metadata",
 ]

@@ -37,7 +37,7 @@ class EventsQuery(Contract, strict=False):
     after: Number = 0
     """Only events after this number: the `seq` of the last one seen."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    type: Literal["status", "phase", "attempt", "log", "cancel_requested"] | None = None
+    type: Literal["status", "phase", "attempt", "log", "cancel_requested", "webhook"] | None = None
 
 
 class MetricsQuery(Contract, strict=False):

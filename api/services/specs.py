@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from api.bodies import MAX_ERRORS, JsonBody
 from api.parts import Parts
 from api.services import builtins
+from core.outbound import Guard, Refused
 from models import datasets, results
 from models.dataset import DatasetRow
 from models.model import ModelRow
@@ -38,6 +39,7 @@ class Fitted:
 def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
     """Parse and check a posted spec. Raises InvalidSpec with one entry per wrong field."""
     spec = parse_spec(body)
+    _check_webhook(parts, spec)
     dataset = _dataset(parts, project_id, spec.dataset)
     facts = DataFacts.model_validate(dataset.facts)
     _check_splits(spec.dataset, facts)
@@ -81,6 +83,16 @@ def warnings(fitted: Fitted) -> list[str]:
     if teacher is not None and student >= teacher:
         found.append(f"The student ({student:,} parameters) is no smaller than the teacher ({teacher:,}).")
     return found
+
+
+def _check_webhook(parts: Parts, spec: JobSpec) -> None:
+    """Judge the URL as far as that goes without a look-up; the worker judges it again when it calls."""
+    if spec.webhook is None:
+        return
+    try:
+        Guard.of(parts.settings).check_url(spec.webhook.url)
+    except Refused as error:
+        raise InvalidSpec.at("/webhook/url", error.code, error.detail) from None
 
 
 def _dataset(parts: Parts, project_id: str, ref: DatasetRef) -> DatasetRow:

@@ -18,6 +18,7 @@ from stillhouse.spec.facts import Task
 from stillhouse.spec.ids import DatasetId, ModelId
 from stillhouse.spec.losses import Loss, Temperature
 from stillhouse.spec.students import Architecture
+from stillhouse.spec.webhook import Webhook
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -176,6 +177,8 @@ class JobSpec(Contract):
     resources: Resources = Resources()
     labels: Labels = Field(default_factory=dict)
     """Your own key-value pairs; lists of jobs can be filtered by them."""
+    webhook: Webhook | None = None
+    """Whom to tell when the job is over. None: nobody."""
 
     @model_validator(mode="after")
     def _losses_agree(self) -> Self:

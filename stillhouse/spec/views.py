@@ -177,7 +177,7 @@ class Event(View):
 
     seq: int
     object: Literal["event"] = "event"
-    type: Literal["status", "phase", "attempt", "log", "cancel_requested"]
+    type: Literal["status", "phase", "attempt", "log", "cancel_requested", "webhook"]
     level: Literal["info", "warning", "error"]
     message: str
     data: dict[str, Any] = Field(default_factory=dict)
