@@ -155,6 +155,17 @@ def test_a_reader_that_breaks_off_becomes_a_clean_error(
     assert caplog.records, "the operator can read what happened"
 
 
+def test_a_file_half_written_by_a_dying_reader_is_removed(
+    request_for: Callable[..., IngestRequest], temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import json, os, pathlib; output = json.loads(pathlib.Path('request.json').read_text())['output'];"
+        "pathlib.Path(output + '.partial').write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    monkeypatch.setattr(ingest_child, "_COMMAND", (sys.executable, "-c", script))
+    assert refused(request_for(GOOD), temporary).errors[0].code == "too_much_memory"
+
+
 def test_the_whole_group_of_a_reader_is_killed(
     request_for: Callable[..., IngestRequest], temporary: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

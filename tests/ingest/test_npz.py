@@ -265,10 +265,10 @@ def test_a_broken_or_lying_array_header_is_refused(refuse: Refuse, data: bytes) 
 
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [("(1152921504606846976, 0)", "<f4"), ("(1099511627776,)", "<U0"), ("(60, 4)", "<U0"), ("(60, 4)", "|S0")],
+    [("(1152921504606846976, 0)", "<f4"), ("(1099511627776,)", "<U0"), ("(60,)", "<U0"), ("(60,)", "|S0")],
 )
 def test_a_shape_that_costs_no_bytes_is_refused(refuse: Refuse, shape: str, dtype: str) -> None:
-    error = refuse(archive([("x.npy", member(shape, dtype)), ("y.npy", member(shape, dtype))]))
+    error = refuse(archive([("x.npy", member("(60, 4)", data=bytes(960))), ("y.npy", member(shape, dtype))]))
     assert first(error)[1] in ("too_many_rows", "unsupported_type")
 
 
