@@ -57,6 +57,8 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
     ):
+        if kind == resource.RLIMIT_AS and sys.platform != "linux":
+            continue  # elsewhere the address space says nothing about memory
         _, hard = resource.getrlimit(kind)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         # At the hard limit of CPU time the kernel kills; a second earlier it says why, with SIGXCPU.
