@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished
 from stillhouse.spec.report import Latency, OnnxCheck, Report
-from stillhouse.spec.states import Phase
+from stillhouse.spec.states import Phase, Verdict
 
 _LATENCY_BATCHES = (1, 64)
 
@@ -40,63 +41,19 @@ def publish(
     `models` and their `scores` on the test split come in the order teacher, student, baseline. Raises JobFailure
     `export_failed` or `export_mismatch`.
     """
-    folder = OutputFolder(output)
     for model in models:
         model.net.cpu()  # where ONNX Runtime is held against it
+    folder = OutputFolder(output)
     teacher, student = models[0], models[1]
     with reporter.phase(Phase.EXPORTING, steps=len(models)):
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
-        wanted = spec.export.onnx or spec.targets.max_latency_ms is not None
-        times: dict[str, list[Latency]] = {model.role: [] for model in models}
-        notes: list[str] = []
-        onnx: OnnxCheck | None = None
-        for step, model in enumerate(models if wanted else [], start=1):
-            try:
-                content = to_onnx(model.net, model.config)
-                session = Session(content)
-                if model is student:
-                    onnx = check(session, model.net, data)
-                    if spec.export.onnx:
-                        folder.write("model.onnx", "onnx", content)
-                times[model.role] = _times(session, data)
-            except JobFailure:
-                if model is student:
-                    raise
-                notes.append(f"The {model.role} could not be exported to ONNX, so its latency was not measured.")
-            reporter.advance(step=step)
-        rows = [
-            measured(
-                model.role,
-                describe(model.config.architecture, model.config.facts),
-                found,
-                data,
-                teacher=scores[0],
-                parameters=model.config.parameters,
-                size_bytes=len(model.weights),
-                latency=times[model.role],
-            )
-            for model, found in zip(models, scores, strict=True)
-        ]
-        targets, verdict = judge(spec.targets, rows[1])
-        report = Report(
-            models=rows,
-            gap_recovered=gap_recovered(rows[0], rows[1], rows[2] if len(rows) > 2 else None),
-            targets=targets,
-            onnx=onnx,
-            stages=reporter.stage_times(),
-            epochs_run=epochs,
-            device=_device_name(data.x.device),
-            environment=_environment(),
-            warnings=[*warnings(spec, data, rows), *notes],
-        )
-        for warning in report.warnings:
-            reporter.say(warning, "warning")
+        exported = _exported(spec, data, models, folder, reporter)
+        report, verdict = _report(spec, data, models, scores, exported, reporter, epochs)
         folder.write("report.json", "report", _json(report))
         folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
         folder.write_checksums()
-        trained_here = spec.teacher.train is not None
-        if trained_here:
+        if trained_here := spec.teacher.train is not None:
             folder.write("teacher.safetensors", "teacher_weights", teacher.weights)
             folder.write("teacher.json", "teacher_config", _json(teacher.config))
     return Finished(
@@ -106,6 +63,78 @@ def publish(
         teacher=teacher.config if trained_here else None,
         files=folder.files,
     )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What running the networks through ONNX showed."""
+
+    check: OnnxCheck | None
+    latency: dict[str, list[Latency]]
+    """By role."""
+    notes: list[str]
+
+
+def _exported(spec: JobSpec, data: Dataset, models: list[Model], folder: OutputFolder, reporter: Reporter) -> Exported:
+    """Export, check and time the student, and time the others beside it: those may fail, the student may not."""
+    out = Exported(None, {model.role: [] for model in models}, [])
+    if not spec.export.onnx and spec.targets.max_latency_ms is None:
+        return out
+    for step, model in enumerate(models, start=1):
+        try:
+            content = to_onnx(model.net, model.config)
+            session = Session(content)
+            out.latency[model.role] = _times(session, data)
+        except JobFailure:
+            if model.role == "student":
+                raise
+            out.notes.append(f"The {model.role} could not be exported to ONNX, so its latency was not measured.")
+        else:
+            if model.role == "student":
+                out = replace(out, check=check(session, model.net, data))
+                if spec.export.onnx:
+                    folder.write("model.onnx", "onnx", content)
+        reporter.advance(step=step)
+    return out
+
+
+def _report(
+    spec: JobSpec,
+    data: Dataset,
+    models: list[Model],
+    scores: list[Score],
+    exported: Exported,
+    reporter: Reporter,
+    epochs: dict[str, int],
+) -> tuple[Report, Verdict | None]:
+    rows = [
+        measured(
+            model.role,
+            describe(model.config.architecture, model.config.facts),
+            found,
+            data,
+            teacher=scores[0],
+            parameters=model.config.parameters,
+            size_bytes=len(model.weights),
+            latency=exported.latency[model.role],
+        )
+        for model, found in zip(models, scores, strict=True)
+    ]
+    targets, verdict = judge(spec.targets, rows[1])
+    report = Report(
+        models=rows,
+        gap_recovered=gap_recovered(rows[0], rows[1], rows[2] if len(rows) > 2 else None),
+        targets=targets,
+        onnx=exported.check,
+        stages=reporter.stage_times(),
+        epochs_run=epochs,
+        device=_device_name(data.x.device),
+        environment=_environment(),
+        warnings=[*warnings(spec, data, rows), *exported.notes],
+    )
+    for warning in report.warnings:
+        reporter.say(warning, "warning")
+    return report, verdict
 
 
 def _times(session: Session, data: Dataset) -> list[Latency]:

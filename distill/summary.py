@@ -1,5 +1,7 @@
 """The report: what was measured, set side by side, and what a careful reader must know about it."""
 
+import json
+
 import torch
 from torch import Tensor
 
@@ -132,7 +134,7 @@ def _class_warnings(data: Dataset, student: Measured) -> list[str]:
     missing = [name for name, share in student.per_class_accuracy.items() if share is None]
     if not missing:
         return []
-    names = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
+    names = ", ".join(map(json.dumps, missing[:5])) + (" and more" if len(missing) > 5 else "")
     return [f"{len(missing)} of {len(data.facts.classes)} classes have no test row, so nothing is known of: {names}."]
 
 

@@ -1,6 +1,7 @@
 """README.md of a student: what it is, what was measured, how to use it. Hugging Face reads the header."""
 
 import json
+from collections.abc import Sequence
 
 from distill.model import CONFIG, WEIGHTS
 from stillhouse.spec import JobSpec
@@ -16,17 +17,31 @@ def card(spec: JobSpec, config: ModelConfig, report: Report, *, onnx: bool) -> s
         f"# {name}\n\nA student distilled from a larger teacher by Stillhouse, for {config.facts.task}.",
         _table(report),
         _findings(report),
-        "## What to feed it\n\n"
-        + config.preprocessing
-        + "\n\nClasses, in the order of the logits: "
-        + ", ".join(f"`{c}`" for c in config.facts.classes[:50])
-        + (" … (all in config.json)." if len(config.facts.classes) > 50 else "."),
+        _feeding(config),
         _torch_use(config),
         _onnx_use(config) if onnx else "",
         _limits(report),
         "`sha256sum -c SHA256SUMS` checks the files.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _feeding(config: ModelConfig) -> str:
+    facts = config.facts
+    lines = ["## What to feed it", config.preprocessing, "Classes, in the order of the logits:", _quoted(facts.classes)]
+    if facts.features:
+        columns = [
+            f.name if f.kind == "numeric" else f"{f.name} = {c}" for f in facts.features for c in f.categories or ("",)
+        ]
+        lines += ["Inputs, in order:", _quoted(columns)]
+    return "\n\n".join(lines)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Names a customer chose, as one indented line of JSON: nothing in them is Markdown there."""
+    shown = json.dumps(list(names[:50]), ensure_ascii=False)
+    rest = f"  … {len(names) - 50} more in {CONFIG}" if len(names) > 50 else ""
+    return f"    {shown}{rest}"
 
 
 def _header(config: ModelConfig, report: Report, name: str) -> str:
@@ -64,8 +79,10 @@ def _findings(report: Report) -> str:
     lines = []
     if any(model.role == "baseline" for model in report.models):
         lines.append("The baseline is the same network trained on the labels alone, with the same seed and budget.")
-    if report.gap_recovered is not None:
-        lines.append(f"Of the teacher's lead over the baseline, the student has {report.gap_recovered:.0%}.")
+    if report.gap_recovered is not None and report.gap_recovered > 0:
+        lines.append(f"The student has {report.gap_recovered:.0%} of the teacher's lead over the baseline.")
+    elif report.gap_recovered is not None:
+        lines.append("The student has none of the teacher's lead over the baseline: here distillation did not help.")
     timed = next((entry for model in report.models for entry in model.latency), None)
     if timed is not None:
         lines.append(f"Times: ONNX Runtime on a CPU with {timed.threads} thread, median of {timed.runs} runs or more.")
@@ -76,7 +93,7 @@ def _torch_use(config: ModelConfig) -> str:
     shape = ", ".join(map(str, config.facts.shape))
     return f"""## Use it from torch
 
-`{WEIGHTS}` and `{CONFIG}` in this folder are enough; `pip install 'stillhouse[engine]'`.
+`{WEIGHTS}` and `{CONFIG}` are enough, with the `engine` extra of Stillhouse installed.
 
 ```python
 import torch
