@@ -16,6 +16,7 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.losses import LOSSES
 from stillhouse.spec.states import JobStatus, Phase
 from stillhouse.spec.students import STUDENTS
+from stillhouse.spec.webhook import WEBHOOK_ERRORS
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -39,6 +40,7 @@ def reference() -> str:
         _section(
             "Failures of jobs", ("code", "meaning"), ((f"`{c}`", text) for c, text in sorted(FAILURE_CODES.items()))
         ),
+        _section("Failures of webhooks", ("code", "meaning"), ((f"`{c}`", text) for c, text in WEBHOOK_ERRORS.items())),
         _section("Settings", ("variable", "default", "what"), _settings(Settings, "STILLHOUSE_")),
         _section("Limits", ("variable", "default", "what"), _settings(Limits, "STILLHOUSE_LIMITS__")),
     ]

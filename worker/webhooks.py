@@ -74,27 +74,32 @@ class Courier:
 
     def deliver_next(self) -> bool:
         """Make one try. False when none is due."""
-        letter = self._load()
-        if letter is None:
+        made = self._claim()
+        if made is None:
             return False
+        letter = self._load(made)
         self._record(letter, self._send(letter))
         return True
 
-    def _load(self) -> Letter | None:
+    def _claim(self) -> Try | None:
+        # Committed before anything else: a message that breaks us then costs one try, not the turn of all others.
         with self._database.read() as session:
             candidates = webhooks.due(session, limit=2 * _THREADS)
         for wanted in candidates:
             with self._database.write() as session:
                 if webhooks.claim(session, wanted, hold_seconds=_HOLD_SECONDS):
-                    delivery, job = webhooks.with_job(session, wanted.delivery_id)
-                    try:
-                        secrets = webhook_secrets.secrets_of(session, self._sealer, delivery.project_id).all
-                    except Unsealable:
-                        secrets = ()
-                    body = message_of(job).model_dump_json().encode()
-                    url = job.resolved["webhook"]["url"]
-                    return Letter(made=wanted, job_id=job.id, url=url, body=body, secrets=secrets)
+                    return wanted
         return None
+
+    def _load(self, made: Try) -> Letter:
+        with self._database.write() as session:
+            delivery, job = webhooks.with_job(session, made.delivery_id)
+            try:
+                secrets = webhook_secrets.secrets_of(session, self._sealer, delivery.project_id).all
+            except Unsealable:
+                secrets = ()
+            body = message_of(job).model_dump_json().encode()
+            return Letter(made=made, job_id=job.id, url=job.resolved["webhook"]["url"], body=body, secrets=secrets)
 
     def _send(self, letter: Letter) -> Outcome:
         if not letter.secrets:

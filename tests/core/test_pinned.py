@@ -104,6 +104,7 @@ def test_an_address_in_the_url_must_be_in_the_certificate(ours: Authority, tmp_p
             wire = Wire(hook.port)
             assert Poster(Guard(), connect=wire, certificates=ours.trusting()).post(url, b"", {}) == 204
             assert wire.dialled == [(address, 443)]
+            assert hook.received[0].headers["host"] == url.removeprefix("https://").rstrip("/")
             with pytest.raises(BadCertificate):
                 Poster(Guard(), connect=wire, certificates=ours.trusting()).post(f"https://{OTHER}/", b"", {})
 

@@ -327,6 +327,19 @@ def test_a_project_with_many_messages_does_not_hold_up_the_others(hooked: Hooked
     assert other.delivery(late).id in first
 
 
+def test_a_message_that_cannot_be_made_does_not_hold_up_the_others(hooked: Hooked, hook: Receiver) -> None:
+    broken, whole = hooked.submit({"url": hook.url}), hooked.submit({"url": hook.url})
+    for job_id in (broken, whole):
+        hooked.end(job_id, "cancelled while waiting")
+    with hooked.database.write() as session:
+        session.execute(update(JobRow).where(JobRow.id == broken).values(resolved={"webhook": {}}))
+    courier = hooked.courier()
+    with pytest.raises(KeyError):
+        courier.deliver_next()
+    assert courier.deliver_next()
+    assert [hooked.delivery(job_id).status for job_id in (broken, whole)] == ["pending", "delivered"]
+
+
 # Secrets
 
 
