@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> int:
         session.fail(error)
         return exits.of_error(error)
     except TyperException as error:
-        session.fail(Invalid(error.format_message(), hint="`stillhouse --help` lists the commands and their options."))
+        _fail_usage(session, error)
         return ExitCode.USAGE
     except BrokenPipeError:
         # Who read us has gone; Python would complain when it flushes at its end.
@@ -83,9 +83,19 @@ def run(arguments: list[str]) -> int:
         return _unforeseen(session, error)
 
 
+def _fail_usage(session: Session, error: TyperException) -> None:
+    message = error.format_message()
+    if not message and not session.as_json:
+        return  # a group without a command has printed its help already
+    context: typer.Context | None = getattr(error, "ctx", None)
+    command = "stillhouse" if context is None else context.command_path
+    session.fail(Invalid(message or "A command is missing.", hint=f"`{command} --help` says what it takes."))
+
+
 def _of_file(error: OSError) -> StillhouseError:
     what = error.strerror or str(error)
-    return Invalid(f"{error.filename}: {what}." if error.filename else f"{what}.")
+    hint = "Name another place with -o, or replace it with --force." if isinstance(error, FileExistsError) else None
+    return Invalid(f"{error.filename}: {what}." if error.filename else f"{what}.", hint=hint)
 
 
 def _unforeseen(session: Session, error: Exception) -> int:

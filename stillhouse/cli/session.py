@@ -81,7 +81,7 @@ class Session:
             self.err.print(where + Text(clean(field.detail), style="not bold"), soft_wrap=True)
         if error.hint:
             self.err.print(Text(f"hint: {clean(error.hint)}", style="yellow"), soft_wrap=True)
-        if error.request_id:
+        if error.request_id and error.status >= 500:
             self.err.print(Text(f"request: {clean(error.request_id)}", style="dim"), soft_wrap=True)
 
 

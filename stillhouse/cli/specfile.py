@@ -30,13 +30,16 @@ class SpecFile:
     lines: dict[str, int] = field(default_factory=dict)
     """JSON pointer → 1-based line of the key or item. Empty for JSON."""
 
+    def line(self, pointer: str) -> int:
+        """Line of a field; of what should hold it when it is missing; 0 when that is not known."""
+        while pointer and pointer not in self.lines:
+            pointer = pointer.rpartition("/")[0]
+        return self.lines.get(pointer, 0)
+
     def place(self, pointer: str) -> str:
-        """Where a field stands: `job.yaml:7 /student/hidden`; for a missing one, where what should hold it begins."""
-        near = pointer
-        while near and near not in self.lines:
-            near = near.rpartition("/")[0]
-        line = self.lines.get(near)
-        return f"{self.name}{'' if line is None else f':{line}'} {pointer or '(the whole spec)'}"
+        """Where a field stands, for people: `job.yaml:7 /student/hidden`."""
+        line = self.line(pointer)
+        return f"{self.name}{f':{line}' if line else ''} {pointer or '(the whole spec)'}"
 
 
 def read_spec_file(path: str) -> SpecFile:
@@ -70,6 +73,10 @@ def _checked(data: Any, name: str) -> dict[str, Any]:
         raise InvalidSpec(f"{name} is empty.", hint="A spec needs at least teacher, dataset and student.")
     if not isinstance(data, dict):
         raise InvalidSpec(f"{name} must hold fields such as `teacher:` and `student:`.")
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidSpec(f"{name} holds half a character (a lone \\ud800 … \\udfff escape).") from error
     return data
 
 
@@ -114,6 +121,12 @@ class _Loader(yaml.SafeLoader):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read", event.start_mark)
         return super().compose_node(parent, index)
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        """Join the halves of characters that JSON writes as two escapes."""
+        node = super().compose_scalar_node(anchor)
+        node.value = node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """A dict with string keys, each given once."""

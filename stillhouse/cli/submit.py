@@ -9,7 +9,7 @@ from stillhouse.cli import exits, session
 from stillhouse.cli.render import validated_view
 from stillhouse.cli.session import AsJson, Session
 from stillhouse.cli.specfile import read_spec_file
-from stillhouse.cli.watch import follow
+from stillhouse.cli.watch import follow_and_point_on
 from stillhouse.client.jobs import checked_spec
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.job import JobSpec
@@ -39,6 +39,7 @@ def submit(
         else:
             _submit(speak, spec, idempotency_key, watch=watch)
     except Invalid as error:
+        error.errors = tuple(sorted(error.errors, key=lambda field: source.line(field.pointer)))
         speak.fail(error, place=source.place)
         raise typer.Exit(exits.of_error(error)) from error
 
@@ -54,7 +55,7 @@ def _submit(speak: Session, spec: JobSpec, idempotency_key: str | None, *, watch
         job = client.jobs.create(spec, idempotency_key=idempotency_key)
         if watch:
             speak.note(f"{job.id} was accepted.")
-            raise typer.Exit(follow(speak, client, job))
+            raise typer.Exit(follow_and_point_on(speak, client, job))
     speak.answer(job, lambda: Text(_accepted(job)))
 
 

@@ -1,6 +1,7 @@
 """`stillhouse watch`: follow a job to its end, as a moving picture on a terminal, as lines elsewhere."""
 
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import typer
@@ -31,7 +32,7 @@ def watch(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """Follow a job to its end; the exit code tells how it ended."""
     speak = session.of(context)
     with speak.client() as client:
-        raise typer.Exit(follow(speak, client, job_of(client, job)))
+        raise typer.Exit(follow_and_point_on(speak, client, job_of(client, job)))
 
 
 watch.__doc__ = f"{watch.__doc__}\n\n{EXIT_CODES_HELP}"
@@ -64,6 +65,14 @@ def follow(speak: Session, client: Client, job: Job) -> ExitCode:
     return exits.of_job(job)
 
 
+def follow_and_point_on(speak: Session, client: Client, job: Job) -> ExitCode:
+    """`follow`, and how to get at the student when there is one."""
+    ended = follow(speak, client, job)
+    if ended in (ExitCode.OK, ExitCode.BELOW_TARGET):
+        speak.note(f"Fetch the student:  stillhouse pull {job.id}")
+    return ended
+
+
 class _Picture:
     """What is known of a job, drawn anew four times a second."""
 
@@ -71,14 +80,12 @@ class _Picture:
         self._client = client
         self._job = job
         self._seen = time.monotonic()
-        self._elapsed = 0.0
-        self.latest: dict[str, float] = {}
-        """Series name → its newest value."""
+        self._latest: dict[str, float] = {}
 
     def update(self, job: Job) -> None:
         """Take the job's new state, and the newest metrics."""
         if job.started_at is None or job.attempt != self._job.attempt:
-            self.latest = {}
+            self._latest = {}
         self._job, self._seen = job, time.monotonic()
         if job.started_at is not None and job.phase is not None:
             self._read_metrics()
@@ -88,7 +95,7 @@ class _Picture:
             series = self._client.jobs.metrics(self._job, max_points=2).series
         except StillhouseError:
             return  # they are decoration: the wait itself reports an outage
-        self.latest = {one.name: one.points[-1][1] for one in series if one.points}
+        self._latest = {one.name: one.points[-1][1] for one in series if one.points}
 
     def __rich__(self) -> RenderableType:
         job = self._job
@@ -98,10 +105,10 @@ class _Picture:
             head.append(f"  attempt {job.attempt}", style="yellow")
         if job.progress is None or job.phase is None:
             return Group(head, Text(clean(job.status_text), style="dim"))
-        return Group(head, self._bar(job.progress), *self.series())
+        return Group(head, self._bar(job.progress), *self._series())
 
     def _bar(self, progress: JobProgress) -> RenderableType:
-        row = Table.grid(padding=(0, 1))
+        row = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=max(1, progress.steps), completed=progress.step, width=_BAR_WIDTH)
         row.add_row(_words(progress.phase), bar, _position(progress), self._eta(progress))
         return row
@@ -112,16 +119,20 @@ class _Picture:
         left = progress.eta_seconds - (time.monotonic() - self._seen)
         return f"{duration(left)} left"
 
-    def series(self) -> list[Text]:
-        """A line per phase that has numbers, in the order they run."""
-        phases: dict[str, list[str]] = {}
-        for name, value in sorted(self.latest.items()):
+    def numbers(self) -> dict[str, list[str]]:
+        """Phase → what was last measured in it, losses first; phases in the order they run."""
+        phases: dict[str, dict[str, float]] = {}
+        for name, value in sorted(self._latest.items(), key=lambda item: _ORDER.get(item[0].partition("/")[0], 0)):
             phase, _, what = name.partition("/")
-            phases.setdefault(phase, []).append(_number(what, value))
-        present = self._job.phase
+            phases.setdefault(phase, {})[what] = value
+        return {
+            phase: [_number(what, found[what]) for what in _worth_showing(found)] for phase, found in phases.items()
+        }
+
+    def _series(self) -> list[Text]:
         return [
-            Text(clean(f"{_words(phase)}: {'  '.join(phases[phase])}"), style="" if phase == present else "dim")
-            for phase in sorted(phases, key=lambda phase: _ORDER.get(phase, 0))
+            Text(clean(f"{_words(phase)}: {'  '.join(found)}"), style="" if phase == self._job.phase else "dim")
+            for phase, found in self.numbers().items()
         ]
 
 
@@ -137,19 +148,15 @@ class _Lines:
         progress = job.progress if job.status is JobStatus.RUNNING else None
         tenth = 0 if progress is None else _LINES_PER_PHASE * progress.step // max(1, progress.steps)
         now = (job.status, job.attempt, None if progress is None else progress.phase, tenth)
-        if now == self._last or job.status.final:
+        between_phases = progress is None and self._last[:2] == now[:2]
+        if now == self._last or job.status.final or between_phases:
             return
         self._last = now
         if progress is None:
-            self._speak.note(f"{job.status}: {job.status_text}")
+            self._speak.say(f"{job.status}: {job.status_text}")
             return
-        prefix = f"{progress.phase}/"
-        numbers = [
-            _number(name.removeprefix(prefix), value)
-            for name, value in sorted(self._picture.latest.items())
-            if name.startswith(prefix)
-        ]
-        self._speak.note("  ".join([_words(progress.phase), _position(progress), *numbers]))
+        numbers = self._picture.numbers().get(progress.phase, [])
+        self._speak.say("  ".join([_words(progress.phase), _position(progress), *numbers]))
 
 
 def _warn_without_workers(speak: Session, client: Client) -> None:
@@ -167,7 +174,14 @@ def _outcome(job: Job) -> RenderableType:
         return Group(head, failure_panel(job.error))
     if job.report is None:
         return head
-    return Group(head, Text(), report_view(job.report), Text(), Text(f"stillhouse pull {job.id}", style="dim"))
+    return Group(head, Text(), report_view(job.report))
+
+
+def _worth_showing(found: Iterable[str]) -> list[str]:
+    """Total loss, its parts when it has several, accuracy. The other series are for charts."""
+    parts = sorted(what for what in found if what.startswith("loss_"))
+    wanted = ["loss", *(parts if len(parts) > 1 else []), "validation_accuracy"]
+    return [what for what in wanted if what in set(found)]
 
 
 def _position(progress: JobProgress) -> str:
