@@ -13,7 +13,7 @@ from stillhouse.spec.job import Targets
 from stillhouse.spec.losses import Kd
 from stillhouse.spec.report import Latency, Measured, TargetResult
 from stillhouse.spec.states import Verdict
-from stillhouse.spec.students import Architecture, Cnn, Mlp
+from stillhouse.spec.students import Architecture, Cnn, Mlp, Resnet
 
 _FEW_TEST_ROWS = 200
 _SMALL_STUDENT = 100_000  # parameters
@@ -26,7 +26,9 @@ def describe(architecture: Architecture, facts: DataFacts) -> str:
         return "mlp " + "-".join(map(str, (facts.inputs, *architecture.hidden, len(facts.classes))))
     if isinstance(architecture, Cnn):
         return "cnn " + "-".join(map(str, (facts.shape[0], *architecture.channels, len(facts.classes))))
-    return f"resnet-{architecture.depth} width {architecture.width}"
+    if isinstance(architecture, Resnet):
+        return f"resnet-{architecture.depth} width {architecture.width}"
+    return f"mobilenet width {architecture.width:g} depth {architecture.depth}"
 
 
 def measured(

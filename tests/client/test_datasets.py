@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stillhouse.client.datasets import _name_of
+from stillhouse.spec import LOSSES, STUDENTS
 from stillhouse.spec.errors import Invalid, InvalidData, NotFound, TooLarge
 from tests.client.test_download import Tampering
 from tests.house import SPEC, House
@@ -102,7 +103,7 @@ def test_models_and_catalogues_can_be_read(house: House) -> None:
         newest = next(client.models.list())
         assert newest.job_id == job.id
         assert client.models.get(newest.id) == newest
-        assert [entry.name for entry in client.students().data] == ["mlp", "cnn", "resnet"]
-        assert [entry.name for entry in client.losses().data] == ["kd", "ce"]
+        assert [entry.name for entry in client.students().data] == list(STUDENTS)
+        assert [entry.name for entry in client.losses().data] == list(LOSSES)
         assert client.version().version
         assert client.ready().checks == {"database": "ok", "broker": "ok", "storage": "ok"}

@@ -7,13 +7,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from distill.model import weight_bytes
 from distill.students import STUDENTS, build
+from distill.students.mobilenet import InvertedResidual, conv_norm
 from distill.students.normalize import Normalize
 from distill.students.registry import register
 from distill.students.resnet import Block
 from stillhouse.spec import STUDENTS as SPEC_STUDENTS
 from stillhouse.spec import DataFacts
-from stillhouse.spec.students import Cnn, Mlp, Resnet
+from stillhouse.spec.students import Cnn, Mlp, Mobilenet, Resnet
+from stillhouse.spec.students.mobilenet import InvertedBlock
 
 NETWORKS = [
     Mlp(name="mlp"),
@@ -25,6 +28,9 @@ NETWORKS = [
     Resnet(name="resnet", depth=8),
     Resnet(name="resnet", depth=20, width=5),
     Resnet(name="resnet", depth=32),
+    Mobilenet(name="mobilenet", width=0.25, depth=1),
+    Mobilenet(name="mobilenet"),
+    Mobilenet(name="mobilenet", width=1.3, depth=3),
 ]
 
 
@@ -71,6 +77,14 @@ def test_the_multiply_adds_are_the_closed_form_of_the_spec(architecture: Any, fa
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, *facts.shape))
     assert counter.get_total_flops() == 2 * architecture.macs(facts)
+
+
+@pytest.mark.parametrize("facts", [images(), images(side=9, channels=3, classes=4)])
+@pytest.mark.parametrize("architecture", NETWORKS, ids=str)
+def test_the_file_is_no_larger_than_the_closed_form_and_hardly_smaller(architecture: Any, facts: DataFacts) -> None:
+    net = network(architecture, facts)
+    said, found = architecture.file_bytes(facts), len(weight_bytes(net))
+    assert 0 <= said - found <= 64 * (len(net.state_dict()) + 1)
 
 
 @pytest.mark.parametrize("architecture", NETWORKS, ids=str)
@@ -138,6 +152,38 @@ def test_convolutions_start_at_the_scale_of_he() -> None:
     assert isinstance(conv, nn.Conv2d)
     assert conv.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.1)
     assert conv.bias is None
+
+
+def test_a_mobilenet_halves_large_images_once_more() -> None:
+    def last(side: int) -> torch.Size:
+        net = network(Mobilenet(name="mobilenet", width=0.25, depth=1), images(side=side)).eval()
+        return nn.Sequential(*list(net.get_submodule("network"))[:-2])(torch.zeros(1, 1, side, side)).shape  # type: ignore[call-overload]
+
+    assert last(32)[2:] == (4, 4)
+    assert last(64)[2:] == (4, 4)
+
+
+def test_the_multiply_adds_of_a_large_image_count_the_halving_stem() -> None:
+    architecture, facts = Mobilenet(name="mobilenet", width=0.5), images(side=65, channels=3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(architecture, facts).eval()(torch.zeros(1, *facts.shape))
+    assert counter.get_total_flops() == 2 * architecture.macs(facts)
+
+
+def test_an_inverted_residual_adds_its_input_where_the_shape_stays() -> None:
+    stays = InvertedResidual(InvertedBlock(4, 4, 1, 6)).eval()
+    nn.init.zeros_(stays.project[1].weight)  # type: ignore[arg-type]  # the branch is silent: only the shortcut is left
+    x = torch.rand(1, 4, 5, 5)
+    assert torch.equal(stays(x), x)
+    assert not InvertedResidual(InvertedBlock(4, 8, 1, 6)).shortcut
+    assert not InvertedResidual(InvertedBlock(4, 4, 2, 6)).shortcut
+
+
+def test_a_depthwise_convolution_starts_at_the_scale_of_its_own_few_inputs() -> None:
+    torch.manual_seed(0)
+    conv = conv_norm(512, 512, 3, groups=512)[0]
+    assert isinstance(conv.weight, torch.Tensor)
+    assert conv.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
 
 
 def test_the_same_stream_gives_the_same_first_weights() -> None:
