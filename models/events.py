@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models.event import EventRow
@@ -30,13 +31,10 @@ def add_metrics(session: Session, lease: Lease, points: Sequence[dict[str, Any]]
     if session.execute(held.with_for_update()).one_or_none() is None:
         return False
     rows = {(p["name"], p["step"]): {"job_id": lease.job_id, "attempt": lease.attempt, **p} for p in points}
-    session.execute(insert(MetricRow), list(rows.values()))
+    # A commit whose answer was lost is written again: the points are already there.
+    kind = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    session.execute(kind.insert(MetricRow).on_conflict_do_nothing(), list(rows.values()))
     return True
-
-
-def forget_metrics(session: Session, lease: Lease) -> None:
-    """Drop the series of attempts before this one."""
-    session.execute(delete(MetricRow).where(MetricRow.job_id == lease.job_id, MetricRow.attempt < lease.attempt))
 
 
 def series(

@@ -93,6 +93,17 @@ def succeed(session: Session, lease: Lease, values: dict[str, Any]) -> bool:
     return _finish(session, lease.job_id, JobStatus.SUCCEEDED, note, guards, values)
 
 
+def succeeded_under(session: Session, lease: Lease) -> bool:
+    """True when this very attempt is the one on record as the job's success."""
+    query = select(JobRow.id).where(
+        JobRow.id == lease.job_id,
+        JobRow.worker_id == lease.worker_id,
+        JobRow.attempt == lease.attempt,
+        JobRow.status == JobStatus.SUCCEEDED,
+    )
+    return session.execute(query).one_or_none() is not None
+
+
 def fail(session: Session, lease: Lease, error: JobError) -> bool:
     """running → failed for a reason that another attempt would meet again."""
     note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
@@ -124,17 +135,19 @@ def request_cancel(session: Session, job_id: str) -> JobStatus | None:
     A waiting job is cancelled at once, a running one is `cancelling` until its trainer is gone; a job that is
     being cancelled, or is over, stays as it is.
     """
-    note = _cancelled_note()
-    if _finish(session, job_id, JobStatus.CANCELLED, note, [JobRow.status == JobStatus.QUEUED], {}):
-        return JobStatus.CANCELLED
     asked = Note(type="cancel_requested", message="Asked to stop.", data={"status": "cancelling"})
-    if (
-        _write(session, job_id, asked, [JobRow.status == JobStatus.RUNNING], {"status": JobStatus.CANCELLING})
-        is not None
-    ):
-        return JobStatus.CANCELLING
-    status = session.execute(select(JobRow.status).where(JobRow.id == job_id)).scalar_one_or_none()
-    return None if status is None else JobStatus(status)
+    while True:
+        if _finish(session, job_id, JobStatus.CANCELLED, _cancelled_note(), [JobRow.status == JobStatus.QUEUED], {}):
+            return JobStatus.CANCELLED
+        running = [JobRow.status == JobStatus.RUNNING]
+        if _write(session, job_id, asked, running, {"status": JobStatus.CANCELLING}) is not None:
+            return JobStatus.CANCELLING
+        status = session.execute(select(JobRow.status).where(JobRow.id == job_id)).scalar_one_or_none()
+        if status is None:
+            return None
+        # Between the two looks the job may have gone back to the queue: then look again.
+        if (found := JobStatus(status)).final or found is JobStatus.CANCELLING:
+            return found
 
 
 def expired(session: Session) -> list[tuple[str, int]]:

@@ -198,9 +198,22 @@ class Supervisor:
             return Failed(code=failure.code, detail=failure.detail, hint=failure.hint)
         if self._write(lease, lambda s: record.success(s, lease, staged, finished, stored)):
             return None
-        # A newer attempt owns the job, or it was cancelled: this result is dropped.
-        self._storage.delete_prefix(staging.prefix_of(staged.project_id, lease))
+        if self._may_drop(lease):
+            self._storage.delete_prefix(staging.prefix_of(staged.project_id, lease))
         return Stop.CANCELLED
+
+    def _may_drop(self, lease: Lease) -> bool:
+        """True when the result was not recorded: a newer attempt owns the job, or it was cancelled.
+
+        A commit may have been done although its answer was lost; and where nobody can tell, files stay.
+        """
+        try:
+            with self._database.read() as session:
+                return not lifecycle.succeeded_under(session, lease)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return False
 
     def _write(self, lease: Lease, change: Callable[..., bool]) -> bool:
         """Write under the lease, again and again while the database is away and the lease holds."""

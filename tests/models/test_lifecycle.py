@@ -234,6 +234,27 @@ def test_points_of_an_earlier_attempt_are_told_apart(database: Database, job_id:
     assert found == {"a/b": [(1, 2.0)]}
 
 
+def test_points_written_twice_are_kept_once(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    for _ in range(2):
+        with database.write() as session:
+            assert events.add_metrics(session, lease, [{"name": "a/b", "step": s, "value": 1.0} for s in (1, 2)])
+    with database.read() as session:
+        found = events.series(session, job_id, 1, names=(), first=None, last=None)
+    assert found == {"a/b": [(1, 1.0), (2, 1.0)]}
+
+
+def test_a_success_recorded_by_a_lost_answer_is_known_as_ones_own(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        assert lifecycle.succeed(session, lease, {})
+    with database.write() as session:
+        assert not lifecycle.succeed(session, lease, {})
+        assert lifecycle.succeeded_under(session, lease)
+        other = lifecycle.Lease(job_id=job_id, worker_id="wrk_b", attempt=1)
+        assert not lifecycle.succeeded_under(session, other)
+
+
 def test_every_transition_written_is_a_legal_one() -> None:
     for status in JobStatus:
         assert (not any(status.can_become(other) for other in JobStatus)) == status.final
