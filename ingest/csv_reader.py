@@ -38,7 +38,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -
         delimiter, names = _header(lines, limits)
         roles = assign_roles(names, options)
         features = [TextColumn(names[i], limits.max_categories) for i in roles.features]
-        table = Table(names, roles, features, limits, bad)
+        table = Table(names, roles, features, limits, bad, keep_unlabelled=options.unlabelled == "keep")
         rows = _Rows(lines, delimiter, len(names), limits, bad)
         for block, numbers in rows.blocks():
             cells = list(zip(*block, strict=True))

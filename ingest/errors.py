@@ -97,6 +97,8 @@ class BadRows:
         of_all = f"{self.count:,} of {rows_read:,} rows"
         if self._policy == "reject":
             hint = "Mend them, or leave them out with bad_rows=drop."
+            if any(error.code == "empty_label" for error in errors):
+                hint += " Training rows without a label can stay, with unlabelled=keep."
             raise all_invalid(f"{of_all} cannot be used.", errors, hint)
         if self.count * 2 > rows_read:
             detail = f"{of_all} cannot be used: more than half, so something is wrong with the file as a whole."

@@ -4,6 +4,8 @@
     train/cats/1.png           the splits train, validation (val, valid) and test above the classes,
     pets/train/cats/1.png      either of them in one folder that holds everything.
 
+A folder `unlabelled` in place of a class holds images without a label.
+
 Members that start with a dot, __MACOSX and files that are no images are ignored, with a note. Images are stored in the
 order of their names, so the same images packed anew give the same file.
 """
@@ -19,10 +21,10 @@ from numpy.typing import NDArray
 from ingest.archive import BROKEN, checked_archive, files, member_pointer
 from ingest.errors import BadRows, all_invalid, invalid, quoted
 from ingest.images import BadImage, Outline, decode, outline
-from ingest.labels import make_classes
+from ingest.labels import UNLABELLED, make_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
-from ingest.splits import SPLIT_NAMES
+from ingest.splits import SPLIT_NAMES, TRAIN
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions
@@ -38,6 +40,8 @@ _IMAGE_SUFFIXES = frozenset(
         *(".avif", ".svg", ".ico", ".ppm", ".jp2", ".psd", ".eps"),
     }
 )
+_UNLABELLED_NAMES = frozenset({"unlabelled", "unlabeled"})
+_ONLY_TRAIN = ", and only a training image can do without"
 _LAYOUT_HINT = "Put each image into a folder named after its class; folders train, val and test may stand above."
 
 
@@ -46,8 +50,13 @@ class Place:
     """An image of the archive, and what its folders say."""
 
     member: ZipInfo
-    label: str
+    label: str | None
+    """None: it is in a folder `unlabelled`."""
     split: int | None
+
+    def lacks_label(self, options: IngestOptions) -> bool:
+        """True when it has no label and needs one."""
+        return self.label is None and (options.unlabelled == "reject" or self.split not in (None, TRAIN))
 
 
 def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
@@ -56,7 +65,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -
     with checked_archive(path, limits) as archive:
         members, notes = _images(archive)
         places = _places(members)
-        outlines = [_outline(archive, place, order, limits, bad) for order, place in enumerate(places)]
+        outlines = [_outline(archive, place, order, options, limits, bad) for order, place in enumerate(places)]
         known = [found for found in outlines if found is not None]
         if not known:
             bad.check(len(places))
@@ -76,11 +85,11 @@ def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -
             kept.append(place)
             changes.update(picture.changes)
     bad.check(len(places))
-    classes, index = make_classes({place.label for place in kept}, "/file", limits)
+    classes, index = make_classes({place.label for place in kept if place.label is not None}, "/file", limits)
     return Reading(
         task="image-classification",
         rows=rows,
-        labels=np.array([index[place.label] for place in kept], np.int64),
+        labels=np.array([UNLABELLED if p.label is None else index[p.label] for p in kept], np.int64),
         classes=classes,
         given=_given(kept),
         rows_read=len(places),
@@ -127,14 +136,22 @@ def _places(members: list[ZipInfo]) -> list[Place]:
         raise all_invalid(f"{len(loose):,} images stand in no class folder.", errors, _LAYOUT_HINT)
     splits = [SPLIT_NAMES.get(path[0].lower()) for path in paths]
     if all(split is None for split in splits):
-        return [Place(member, path[0], None) for member, path in zip(members, paths, strict=True)]
+        return [Place(member, _label(path[0]), None) for member, path in zip(members, paths, strict=True)]
+    # Beside train and test, a folder of images without a label belongs to train.
+    apart = [split is None and _label(path[0]) is None for path, split in zip(paths, splits, strict=True)]
+    paths = [["train", *path] if alone else path for path, alone in zip(paths, apart, strict=True)]
+    splits = [TRAIN if alone else split for split, alone in zip(splits, apart, strict=True)]
     stray = [
         member for member, path, split in zip(members, paths, splits, strict=True) if split is None or len(path) < 3
     ]
     if stray:
         errors = [_misplaced(member, "is not in a class folder below train, validation or test") for member in stray]
         raise all_invalid("Some images are in split folders, others are not.", errors, _LAYOUT_HINT)
-    return [Place(member, path[1], split) for member, path, split in zip(members, paths, splits, strict=True)]
+    return [Place(member, _label(path[1]), split) for member, path, split in zip(members, paths, splits, strict=True)]
+
+
+def _label(folder: str) -> str | None:
+    return None if folder.lower() in _UNLABELLED_NAMES else folder
 
 
 def _given(places: list[Place]) -> NDArray[np.uint8] | None:
@@ -156,8 +173,12 @@ def _size(known: list[Outline], options: IngestOptions, limits: Limits) -> tuple
     return side, side, [f"The images have {len(sizes):,} different sizes; the median side is {median} pixels."]
 
 
-def _outline(archive: ZipFile, place: Place, order: int, limits: Limits, bad: BadRows) -> Outline | None:
+def _outline(
+    archive: ZipFile, place: Place, order: int, options: IngestOptions, limits: Limits, bad: BadRows
+) -> Outline | None:
     try:
+        if place.lacks_label(options):
+            raise BadImage("empty_label", f"It has no label{_ONLY_TRAIN if options.unlabelled == 'keep' else ''}.")
         if place.member.file_size > _MAX_IMAGE_BYTES:
             raise BadImage("too_many_pixels", f"The file is larger than the limit of {_MAX_IMAGE_BYTES:,} bytes.")
         try:

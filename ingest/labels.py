@@ -11,6 +11,17 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0*)?", re.ASCII)
 
 
+UNLABELLED = -1
+"""In place of a class, for a row that has none."""
+
+_NOT_A_CLASS = frozenset({"-1", "-1.0"})
+
+
+def means_unlabelled(label: str) -> bool:
+    """True for what data sets of arrays and images put in place of a label they do not have."""
+    return is_missing(label) or label in _NOT_A_CLASS
+
+
 def is_missing(label: str) -> bool:
     """True for an empty label and for the NaN that tools write in its place."""
     return label == "" or label.lower() == "nan"

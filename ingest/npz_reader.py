@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from ingest.archive import checked_archive, files
 from ingest.columns import DistinctTexts
 from ingest.errors import BadRows, invalid, pointer, quoted, too_large
-from ingest.labels import check_name, is_missing, make_classes, too_many_classes
+from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, too_many_classes
 from ingest.npy import Array, read_array
 from ingest.pixels import plan_pixels
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
-from ingest.splits import SPLIT_NAMES
+from ingest.splits import SPLIT_NAMES, TRAIN
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions
@@ -63,7 +63,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -
             pixels, shape, pixel_notes = plan_pixels([pair.x for pair in pairs], options, limits)
             convert = pixels.convert
             notes += pixel_notes
-        labels = _Labels(pairs, named, limits)
+        labels = _Labels(pairs, named, limits, keep_unlabelled=options.unlabelled == "keep")
         rows = RowSpool(scratch, shape, np.float32 if len(shape) == 1 else np.uint8, limits)
         bad = BadRows(options.bad_rows)
         kept = _store(pairs, labels, convert, rows, bad)
@@ -94,7 +94,7 @@ def _store(
         start = place
         for block in pair.x.blocks():
             stored, finite = convert(block)
-            known = labels.codes[place : place + len(block)] >= 0
+            known = labels.usable(pair, slice(place, place + len(block)))
             rows.append(stored[finite & known])
             for i in np.flatnonzero(~(finite & known)):
                 index = place + int(i) - start
@@ -118,8 +118,12 @@ def _as_floats(block: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.boo
 class _Labels:
     """The labels of all pairs, one after the other."""
 
-    def __init__(self, pairs: Sequence[Pair], names: tuple[str, ...] | None, limits: Limits) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], names: tuple[str, ...] | None, limits: Limits, *, keep_unlabelled: bool
+    ) -> None:
         self._names, self._limits, self._at = names, limits, pairs[0].y.pointer
+        self._keep_unlabelled = keep_unlabelled
+        self._is_missing = means_unlabelled if keep_unlabelled else is_missing
         distinct = DistinctTexts(limits.max_classes)
         for pair in pairs:
             for block in pair.y.blocks():
@@ -127,27 +131,41 @@ class _Labels:
                 if distinct.index is None:
                     raise too_many_classes(pair.y.pointer, limits)
         self._texts = distinct.texts()
-        by_code = [-1 if is_missing(t) or self._outside(t) else code for code, t in enumerate(self._texts)]
+        missing = [self._is_missing(text) for text in self._texts]
+        by_code = [
+            -1 if none or self._outside(text) else code
+            for code, (text, none) in enumerate(zip(self._texts, missing, strict=True))
+        ]
         self._all_codes = distinct.codes()
         self.codes = np.array([*by_code, -1], np.int64)[self._all_codes]
         """[N], -1 where the label cannot be used."""
+        self._missing = np.array([*missing, True])[self._all_codes]
+
+    def usable(self, pair: Pair, rows: slice) -> NDArray[np.bool_]:
+        """[n]: True for rows with a label, and for training rows that may do without."""
+        known = self.codes[rows] >= 0
+        if self._keep_unlabelled and pair.split in (None, TRAIN):
+            known |= self._missing[rows]
+        return known
 
     def why(self, pair: Pair, place: int) -> tuple[str, str]:
         """Code and reason of a label that cannot be used."""
         text = self._texts[self._all_codes[place]] if self._all_codes[place] >= 0 else ""
-        if is_missing(text):
-            return "empty_label", f"The label in {pair.y.name} is missing."
+        if self._is_missing(text):
+            needed = ", and only a training row can do without" if self._keep_unlabelled else ""
+            return "empty_label", f"The label in {pair.y.name} is missing{needed}."
         return "label_out_of_range", f"The label {quoted(text)} is none of the {len(self._names or ())} classes."
 
     def classes(self, kept: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Class names, and the class of each code."""
-        used = {self._texts[code] for code in np.unique(self.codes[kept])}
+        used = {self._texts[code] for code in np.unique(self.codes[kept]) if code >= 0}
         if self._names is None:
             classes, index = make_classes(used, self._at, self._limits)
         else:
             make_classes(used, self._at, self._limits)  # for its checks
             classes, index = self._names, {text: self._class(text) for text in used}
-        return classes, np.array([index.get(text, -1) for text in self._texts], np.int64)
+        # Code −1, no label, takes the last.
+        return classes, np.array([*(index.get(text, -1) for text in self._texts), UNLABELLED], np.int64)
 
     def _outside(self, text: str) -> bool:
         return self._names is not None and self._class(text) < 0

@@ -72,7 +72,8 @@ def _check_footer(footer: Any, limits: Limits) -> None:
 
 def _read(file: Any, schema: Any, roles: Roles, options: IngestOptions, limits: Limits, scratch: Scratch) -> Reading:
     features = [_reader(schema.field(i), limits) for i in roles.features]
-    table = Table(schema.names, roles, features, limits, BadRows(options.bad_rows))
+    bad, keep = BadRows(options.bad_rows), options.unlabelled == "keep"
+    table = Table(schema.names, roles, features, limits, bad, keep_unlabelled=keep)
     used = [schema.field(i).name for i in roles.used]
     size = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // len(used)))
     count = 0

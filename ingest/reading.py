@@ -18,7 +18,7 @@ class Reading:
     rows: RowSpool
     """x [N, *shape], on disk."""
     labels: NDArray[np.int64]
-    """[N], indices into `classes`."""
+    """[N], indices into `classes`; -1 for a training row kept without a label."""
     classes: tuple[str, ...]
     given: NDArray[np.uint8] | None
     """[N], index into `stillhouse.spec.SPLITS`; None when the upload has no splits."""

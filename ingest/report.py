@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import quoted, some
+from ingest.labels import UNLABELLED
 from ingest.reading import Reading
 from ingest.splits import TEST, TRAIN, VALIDATION, Splits
 from stillhouse.spec.facts import SPLITS, DataFacts, DataReport, Feature, Split, StoredDataset
@@ -14,13 +15,15 @@ _IMBALANCE = 10
 def describe(reading: Reading, splits: Splits, groups: NDArray[np.int64]) -> StoredDataset:
     """Facts and report of the rows in `reading`, split by `splits`; equal rows share a number in `groups` [N]."""
     per_split = [reading.labels[splits.of_row == split] for split in range(len(SPLITS))]
-    counts = [np.bincount(labels, minlength=len(reading.classes)) for labels in per_split]
+    counts = [np.bincount(labels[labels != UNLABELLED], minlength=len(reading.classes)) for labels in per_split]
+    unlabelled = int((reading.labels == UNLABELLED).sum())
     facts = DataFacts(
         task=reading.task,
         shape=reading.rows.shape,
         dtype="uint8" if reading.rows.dtype == np.uint8 else "float32",
         classes=reading.classes,
         rows={name: len(labels) for name, labels in zip(SPLITS, per_split, strict=True)},
+        unlabelled=unlabelled,
         features=reading.features,
     )
     across = _across_splits(splits.of_row, groups)
@@ -33,6 +36,7 @@ def describe(reading: Reading, splits: Splits, groups: NDArray[np.int64]) -> Sto
             name: dict(zip(reading.classes, map(int, count), strict=True))
             for name, count in zip(SPLITS, counts, strict=True)
         },
+        unlabelled=unlabelled,
         duplicates=_repeats(reading.labels, groups),
         duplicates_across_splits=across,
         notes=[*reading.notes, *_notes(reading, splits, groups, counts, across)],
@@ -41,7 +45,7 @@ def describe(reading: Reading, splits: Splits, groups: NDArray[np.int64]) -> Sto
 
 
 def _repeats(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> int:
-    pairs = groups * (int(labels.max()) + 1) + labels
+    pairs = groups * (int(labels.max()) - UNLABELLED + 1) + labels
     return len(labels) - len(np.unique(pairs))
 
 
@@ -59,12 +63,19 @@ def _notes(
     across: int,
 ) -> list[str]:
     return [
+        *_unlabelled_notes(reading.labels),
         *_split_notes(splits, reading, counts),
         *_balance_notes(reading.classes, sum(counts[1:], start=counts[0])),
         *_contradiction_notes(reading.labels, groups),
         *_leak_notes(across),
         *_constant_notes(reading.features, reading.rows.constant_inputs()),
     ]
+
+
+def _unlabelled_notes(labels: NDArray[np.int64]) -> list[str]:
+    if not (count := int((labels == UNLABELLED).sum())):
+        return []
+    return [f"{count:,} training rows have no label: a student learns from them what the teacher says of them."]
 
 
 def _split_notes(splits: Splits, reading: Reading, counts: list[NDArray[np.int64]]) -> list[str]:
@@ -95,6 +106,7 @@ def _balance_notes(classes: tuple[str, ...], counts: NDArray[np.int64]) -> list[
 
 def _contradiction_notes(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> list[str]:
     size = int(groups.max()) + 1
+    labels, groups = labels[labels != UNLABELLED], groups[labels != UNLABELLED]
     low = np.full(size, np.iinfo(np.int64).max)
     high = np.full(size, -1)
     np.minimum.at(low, groups, labels)

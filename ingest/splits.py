@@ -1,7 +1,7 @@
 """Who trains, who validates, who tests: made by a seed, stratified by class, with equal rows kept together.
 
 Equal rows form a group and a group is never torn apart, so a made split cannot leak. A group counts for the class
-of its first row.
+of its first row. Rows without a label stay in the training split, and with them all rows equal to them.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import all_invalid, invalid, pointer, quoted
+from ingest.labels import UNLABELLED
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.facts import SPLITS
 from stillhouse.spec.upload import IngestOptions
@@ -41,8 +42,8 @@ def assign_splits(
 ) -> Splits:
     """Keep the splits an upload came with and draw the missing ones from its training rows.
 
-    `labels` [N] are class indices, `groups` [N] the numbers of equal rows. Shares of drawn splits are those of
-    `options`, of the rows drawn from. Raises InvalidData when a class has too few different rows to be in every
+    `labels` [N] are class indices (-1: none), `groups` [N] the numbers of equal rows. Shares of drawn splits are those
+    of `options`, of the rows drawn from. Raises InvalidData when a class has too few different rows to be in every
     split, when there is no training split, or when a class appears outside the training split alone.
     """
     of_row = np.zeros(len(labels), np.uint8) if given is None else given.copy()
@@ -52,7 +53,8 @@ def assign_splits(
     shares = {VALIDATION: options.validation, TEST: options.test}
     missing = {split: share for split, share in shares.items() if split not in present and share > 0}
     if missing:
-        rows = np.flatnonzero(of_row == TRAIN)
+        kept = np.isin(groups, groups[labels == UNLABELLED])
+        rows = np.flatnonzero((of_row == TRAIN) & ~kept)
         of_row[rows] = _draw(labels[rows], groups[rows], missing, classes, options.seed)
     _check_train_knows_every_class(labels, of_row, classes)
     return Splits(of_row, tuple(missing))
@@ -136,7 +138,7 @@ def _check_enough(group_class: NDArray[np.int64], splits: int, classes: tuple[st
 def _check_train_knows_every_class(
     labels: NDArray[np.int64], of_row: NDArray[np.uint8], classes: tuple[str, ...]
 ) -> None:
-    trained = np.bincount(labels[of_row == TRAIN], minlength=len(classes)) > 0
+    trained = np.bincount(labels[(of_row == TRAIN) & (labels != UNLABELLED)], minlength=len(classes)) > 0
     errors = []
     for split in (VALIDATION, TEST):
         counts = np.bincount(labels[of_row == split], minlength=len(classes))

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ingest.columns import Cell, Column, DistinctTexts
 from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, some, too_large
-from ingest.labels import check_name, is_missing, make_classes, too_many_classes
+from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, too_many_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
-from ingest.splits import SPLIT_NAMES
+from ingest.splits import SPLIT_NAMES, TRAIN
 from stillhouse.spec.errors import FieldError, InvalidData
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.limits import Limits
@@ -68,10 +68,17 @@ class Table:
     """A table while it is read: its columns by role, and where each row stood in the file."""
 
     def __init__(
-        self, names: Sequence[str], roles: Roles, features: Sequence[ColumnReader], limits: Limits, bad: BadRows
+        self,
+        names: Sequence[str],
+        roles: Roles,
+        features: Sequence[ColumnReader],
+        limits: Limits,
+        bad: BadRows,
+        *,
+        keep_unlabelled: bool = False,
     ) -> None:
         self._names, self._roles, self._limits, self._bad = names, roles, limits, bad
-        self._features = features
+        self._features, self._keep_unlabelled = features, keep_unlabelled
         self._label = DistinctTexts(limits.max_classes)
         self._split = DistinctTexts(_LISTED) if roles.split is not None else None
         self._row_numbers: list[NDArray[np.int64]] = []
@@ -96,11 +103,12 @@ class Table:
         split = self._split_indices()
         usable = self._usable(columns, label, split)
         self._bad.check(rows_read)
-        used = {label_texts[code] for code in np.unique(label[usable])}
+        used = {label_texts[code] for code in np.unique(label[usable]) if code >= 0}
         at = pointer("columns", self._names[self._roles.label])
         classes, index = make_classes(used, at, self._limits)
         features = tuple(_feature(column, usable) for column in columns)
-        class_of_code = np.array([index.get(text, -1) for text in label_texts], np.int64)
+        # Code −1, no label, takes the last.
+        class_of_code = np.array([*(index.get(text, -1) for text in label_texts), UNLABELLED], np.int64)
         return Reading(
             task="tabular-classification",
             rows=self._stored(columns, features, usable, scratch),
@@ -148,7 +156,8 @@ class Table:
         self, columns: list[Column], label: NDArray[np.int32], split: NDArray[np.int64] | None
     ) -> NDArray[np.bool_]:
         """[N]: True for the rows that are kept; the others go on the list of bad rows."""
-        bad = label < 0
+        lacks_label = self._lacks_label(label, split)
+        bad = lacks_label.copy()
         if split is not None:
             bad |= split < 0
         for column in columns:
@@ -156,15 +165,25 @@ class Table:
         rows = np.flatnonzero(bad)
         numbers = np.concatenate(self._row_numbers) if self._row_numbers else np.zeros(0, np.int64)
         for row in rows[:_LISTED]:
-            cell = self._why(int(row), columns, label, split)
+            cell = self._why(int(row), columns, lacks_label, split)
             number = int(numbers[row])
             self._bad.add(number, str(number), pointer("rows", number), cell.code, cell.reason)
         self._bad.add_unnamed(max(0, len(rows) - _LISTED))
         return ~bad
 
-    def _why(self, row: int, columns: list[Column], label: NDArray[np.int32], split: NDArray[np.int64] | None) -> Cell:
-        if label[row] < 0:
-            return Cell("empty_label", f"The label, column {quoted(self._names[self._roles.label])}, is empty.")
+    def _lacks_label(self, label: NDArray[np.int32], split: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+        """[N]: True for the rows that have no label and need one: all, or those outside the training split."""
+        if not self._keep_unlabelled:
+            return label < 0
+        return np.zeros(len(label), bool) if split is None else (label < 0) & (split > TRAIN)
+
+    def _why(
+        self, row: int, columns: list[Column], lacks_label: NDArray[np.bool_], split: NDArray[np.int64] | None
+    ) -> Cell:
+        if lacks_label[row]:
+            needed = ", and only a training row can do without" if self._keep_unlabelled else ""
+            name = quoted(self._names[self._roles.label])
+            return Cell("empty_label", f"The label, column {name}, is empty{needed}.")
         if split is not None and split[row] < 0:
             name = quoted(self._names[self._roles.split or 0])
             return Cell("bad_split", f"Column {name} says none of train, validation (or val, valid), test.")

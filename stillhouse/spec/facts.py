@@ -36,8 +36,15 @@ class DataFacts(Contract):
     classes: tuple[str, ...] = Field(strict=False)
     """Class names; a label is an index into them."""
     rows: dict[Split, int]
+    unlabelled: int = 0
+    """Training rows without a label, counted in `rows`; they are stored with y = -1."""
     features: tuple[Feature, ...] = Field(default=(), strict=False)
     """Columns of a table; empty for images."""
+
+    @property
+    def labelled(self) -> int:
+        """Training rows with a label."""
+        return self.rows["train"] - self.unlabelled
 
     @property
     def inputs(self) -> int:
@@ -65,7 +72,9 @@ class DataReport(View):
     dropped: list[DroppedRow] = Field(default_factory=list)
     """The first 100 of them."""
     class_counts: dict[Split, dict[str, int]]
-    """Rows per class in each split, in the order of the classes."""
+    """Rows per class in each split, in the order of the classes; rows without a label are in none."""
+    unlabelled: int = 0
+    """Training rows kept without a label."""
     duplicates: int = 0
     """Rows that repeat an earlier row exactly."""
     duplicates_across_splits: int = 0
