@@ -8,9 +8,7 @@ from torch import Tensor
 from distill.seeds import generator, permutation
 
 
-def epoch_order(
-    labels: Tensor, sampling: Literal["uniform", "balanced"], seed: int, stream: str, epoch: int
-) -> Tensor:
+def epoch_order(labels: Tensor, sampling: Literal["uniform", "balanced"], seed: int, stream: str, epoch: int) -> Tensor:
     """Positions in the training split in the order of one epoch, int64 [rows], on the CPU.
 
     `labels` int64 [rows] are those of the training split, on the CPU; -1 is a row without one. uniform: each position

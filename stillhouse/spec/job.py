@@ -16,7 +16,7 @@ from stillhouse.spec.base import (
 )
 from stillhouse.spec.facts import Task
 from stillhouse.spec.ids import DatasetId, ModelId
-from stillhouse.spec.losses import Loss, Temperature
+from stillhouse.spec.losses import Loss, Softened, Temperature
 from stillhouse.spec.students import Architecture
 from stillhouse.spec.webhook import Webhook
 
@@ -64,10 +64,22 @@ class Training(Contract):
     precision: Literal["fp32", "bf16"] | Auto = AUTO
     """Arithmetic of the forward and backward pass; losses are always fp32. auto: fp32."""
     augmentation: Augmentation = Augmentation()
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: in the ce loss a row of class c counts n / (C · n_c), where n_c of the n labelled training rows of C
+    classes are of class c: rare classes count more, and all rows together as much as before."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """uniform: an epoch shows each training row once. balanced: it shows each class equally often, rows of rare classes
+    several times and of common ones not all, and stays as long."""
     seed: Seed | Auto = AUTO
     """Start of every random stream. auto: 0, and for a teacher the seed of `training`. The
     same seed gives the same weights on the same kind of device."""
     early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _classes_are_evened_once(self) -> Self:
+        if self.class_weights == "balanced" == self.sampling:
+            raise ValueError("class_weights: balanced sampling has evened the classes already; take one of the two")
+        return self
 
     @model_validator(mode="after")
     def _momentum_belongs_to_sgd(self) -> Self:
@@ -166,7 +178,7 @@ class JobSpec(Contract):
     dataset: DatasetRef
     student: Architecture
     temperature: Temperature | Auto = AUTO
-    """Short for the temperature of the `kd` loss. auto: 4."""
+    """Short for the temperature of every loss that softens, such as `kd`. auto: 4."""
     losses: Annotated[tuple[Loss, ...], LaxTuple, Field(min_length=1, max_length=16)] | Auto = AUTO
     """Weighted sum to minimise. auto: 0.9 · kd + 0.1 · ce."""
     training: Training = Training()
@@ -189,17 +201,13 @@ class JobSpec(Contract):
             raise ValueError("losses: each kind may appear once; add the weights of equal ones")
         if all(loss.weight == 0 for loss in self.losses):
             raise ValueError("losses: at least one weight must be above 0")
-        for loss in self.losses:
-            if (
-                loss.kind == "kd"
-                and AUTO not in (loss.temperature, self.temperature)
-                and loss.temperature != self.temperature
-            ):
-                raise ValueError(
-                    f"temperature: it is {self.temperature} but the kd loss says {loss.temperature}; give one of them"
-                )
-        if self.temperature != AUTO and "kd" not in kinds:
-            raise ValueError("temperature: it belongs to the kd loss, and `losses` has none")
+        softened = [loss for loss in self.losses if isinstance(loss, Softened)]
+        if self.temperature != AUTO and not softened:
+            raise ValueError("temperature: it belongs to losses that soften, such as kd, and `losses` has none")
+        for loss in softened:
+            if AUTO not in (loss.temperature, self.temperature) and loss.temperature != self.temperature:
+                other = f"the {loss.kind} loss says {loss.temperature}"
+                raise ValueError(f"temperature: it is {self.temperature} but {other}; give one of them")
         return self
 
 

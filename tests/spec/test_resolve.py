@@ -99,6 +99,9 @@ def test_each_misfit_is_named_at_its_field() -> None:
     assert wrong(written(student={"name": "cnn", "channels": [4] * 5})) == {"/student": "architecture_misfit"}
     resnet = {"train": {"architecture": {"name": "resnet"}}}
     assert wrong(written(teacher=resnet), TABLE) == {"/teacher/train/architecture": "architecture_misfit"}
+    weighed = {"class_weights": "balanced"}
+    assert wrong(written(training=weighed, losses=[{"kind": "kd"}])) == {"/training/class_weights": "without_effect"}
+    resolve(written(training=weighed, losses=[{"kind": "kd"}], finetune={}), DIGITS, Limits())
     augmented = {"augmentation": {"horizontal_flip": True}}
     assert wrong(written(training=augmented), TABLE) == {"/training/augmentation": "not_for_tables"}
     patient = {"early_stopping": {"patience": 3}}
@@ -146,3 +149,11 @@ def test_a_model_that_does_not_fit_the_data_cannot_teach() -> None:
     other = TABLE.model_copy(update={"features": (Feature(name="b"), Feature(name="a"))})
     assert wrong(body, TABLE, teacher_facts=other) == {"/teacher/model": "column_mismatch"}
     assert resolve(body, DIGITS, Limits(), teacher_facts=DIGITS).teacher.model is not None
+
+
+def test_classes_are_evened_by_weights_or_by_sampling_and_the_choice_is_echoed() -> None:
+    for choice in ({"class_weights": "balanced"}, {"sampling": "balanced"}):
+        training = resolve(written(training=choice), DIGITS, Limits()).training.model_dump()
+        assert {key: training[key] for key in choice} == choice
+    with pytest.raises(ValueError, match="take one of the two"):
+        written(training={"class_weights": "balanced", "sampling": "balanced"})
