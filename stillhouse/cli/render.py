@@ -206,6 +206,18 @@ def catalogue_table(catalogue: Catalogue) -> Table:
     return table
 
 
+def sizes_table(catalogue: Catalogue) -> Table:
+    """A line per student that fits the data, and one per family of which none does."""
+    table = _table("student", "parameters", "MACs", "file", right=True)
+    for entry in catalogue.data:
+        for sized in entry.sizes:
+            figures = (f"{sized.parameters:,}", f"{sized.macs:,}", size(sized.size_bytes))
+            table.add_row(clean(architecture(sized.student)), *figures)
+        if entry.misfit is not None:
+            table.add_row(Text(clean(f"{entry.name}: {entry.misfit}"), style="dim"), "–", "–", "–")
+    return table
+
+
 def validated_view(validated: ValidatedJob) -> RenderableType:
     """What would run."""
     estimate, resolved = validated.estimate, validated.resolved

@@ -1,5 +1,6 @@
 """The client: one object per service and key, one attribute per resource."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -51,9 +52,17 @@ class Client:
         """Address of the service."""
         return self._transport.config.url
 
-    def students(self) -> Catalogue:
-        """Student architectures the service can train, with the JSON schema of their dials."""
-        return parse(Catalogue, self._transport.get("/v1/students"))
+    def students(
+        self, *, dataset: str | None = None, shape: Sequence[int] | None = None, classes: int | None = None
+    ) -> Catalogue:
+        """Student architectures the service can train, with the JSON schema of their dials.
+
+        With a `dataset`'s id, or with the `shape` of a row ((channels, height, width) or (inputs,)) and the number of
+        `classes`, each entry lists students that fit: parameters, multiply-adds, bytes of the file. Raises NotFound,
+        Invalid.
+        """
+        given = {"dataset": dataset, "shape": None if shape is None else ",".join(map(str, shape)), "classes": classes}
+        return parse(Catalogue, self._transport.get("/v1/students", given))
 
     def losses(self) -> Catalogue:
         """Losses a job can weigh, with their JSON schema."""

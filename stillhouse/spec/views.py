@@ -11,6 +11,7 @@ from stillhouse.spec.facts import DataFacts, DataReport
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.report import Report
 from stillhouse.spec.states import JobStatus, Phase, Verdict
+from stillhouse.spec.students import Architecture
 
 Item = TypeVar("Item")
 
@@ -201,6 +202,18 @@ class MetricSeries(View):
     object: Literal["metrics"] = "metrics"
     job_id: str
     series: list[Series]
+class StudentSize(View):
+    """What one student costs on some data."""
+
+    student: Architecture
+    """As a spec writes it."""
+    parameters: int
+    macs: int
+    """Multiply-adds of one row's forward pass."""
+    size_bytes: int
+    """Of model.safetensors, rounded up."""
+
+
 
 
 class CatalogueEntry(View):
@@ -208,6 +221,10 @@ class CatalogueEntry(View):
 
     name: str
     summary: str
+    sizes: list[StudentSize] = Field(default_factory=list)
+    """Of a student, when the question names data: examples from small to large that fit it."""
+    misfit: str | None = None
+    """Of a student, when the question names data: why none fits."""
     tasks: list[str]
     json_schema: dict[str, Any]
 

@@ -22,6 +22,8 @@ class Mlp(Contract):
     """Units of each hidden layer, from input to output. Empty: softmax regression."""
     dropout: DropoutRate = 0.0
     """Share of hidden units dropped while training."""
+    input_dropout: DropoutRate = 0.0
+    """Share of inputs dropped while training."""
 
     def parameters(self, facts: DataFacts) -> int:
         """Weights and biases of all layers."""
