@@ -180,6 +180,20 @@ def test_a_stream_of_a_job_that_is_over_ends_at_once(http: TestClient, post_job:
     assert [sent[1] for sent in logs] == ["done"]
 
 
+def test_a_stream_of_very_many_events_is_whole(
+    http: TestClient, post_job: PostJob, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_BATCH", 3)
+    lease = house.take_up(post_job())
+    for number in range(10):
+        house.say(lease, f"line {number}")
+    house.succeed(lease, {"model.onnx": b"x"})
+    text = http.get(f"/v1/jobs/{lease.job_id}/events", headers=STREAM).text
+    sent = list(sent_events(iter(text.split("\n"))))
+    assert [int(str(number)) for number, _, _ in sent] == [*range(1, 14), 13]
+    assert sent[-1][1] == "done"
+
+
 def test_a_silent_stream_says_that_it_lives(
     caller: httpx2.Client, digits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

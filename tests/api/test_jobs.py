@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
+from sqlalchemy.exc import OperationalError
 
 from api.main import create_app
 from core.broker import Doorbell
@@ -83,6 +84,27 @@ def test_a_job_is_accepted_while_the_broker_is_away(
         answer = client.post("/v1/jobs", json=SPEC)
         assert answer.status_code == 202
         assert client.get(answer.headers["location"]).json()["status"] == "queued"
+
+
+def test_nobody_is_rung_for_a_job_that_was_not_recorded(
+    http: TestClient, digits: str, settings: Settings, traces: Traces
+) -> None:
+    engine = http.app.state.parts.database.engine  # type: ignore[attr-defined]
+
+    def fail(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO idempotency"):
+            raise OperationalError(statement, None, Exception("disk gone"))
+
+    before = traces()
+    event.listen(engine, "before_cursor_execute", fail)
+    answer = http.post("/v1/jobs", json=SPEC, headers={"Idempotency-Key": "once"})
+    event.remove(engine, "before_cursor_execute", fail)
+    assert answer.status_code == 503
+    assert traces() == before
+    bell = Doorbell(settings)
+    assert bell.waiting() == 0
+    bell.close()
+    assert http.post("/v1/jobs", json=SPEC, headers={"Idempotency-Key": "once"}).status_code == 202
 
 
 def test_the_same_key_and_body_give_the_same_job(http: TestClient, digits: str, database: Database) -> None:

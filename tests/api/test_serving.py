@@ -1,5 +1,6 @@
 """`python -m api` as a process: its sockets, its bounds, its end."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -67,34 +68,21 @@ def connect(live: str) -> socket.socket:
 def everything(connection: socket.socket) -> bytes:
     """What comes until the other side closes."""
     got = b""
-    try:
+    with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(65536):
             got += data
-    except ConnectionResetError:
-        pass
     return got
 
 
-def test_a_head_without_end_is_cut_off(live: str) -> None:
+@pytest.mark.parametrize(
+    "piece", [b"a" * 65536, b"X-A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 1500], ids=["one header", "many headers"]
+)
+def test_a_head_without_end_is_cut_off(live: str, piece: bytes) -> None:
     with connect(live) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
-        try:
-            for _ in range(64):
-                connection.sendall(b"a" * 65536)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        assert b"HTTP/1.1 200" not in everything(connection)
-
-
-def test_very_many_headers_are_cut_off(live: str) -> None:
-    with connect(live) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        try:
-            for number in range(20_000):
-                connection.sendall(b"X-%d: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" % number)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        assert b"HTTP/1.1 200" not in everything(connection)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+            for _ in range(2000):
+                connection.sendall(piece)
 
 
 def test_a_head_that_takes_too_long_is_cut_off(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
