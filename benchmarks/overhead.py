@@ -90,7 +90,7 @@ def running_service(folder: Path, threads: int) -> Iterator[Client]:
     """`stillhouse up` on a fresh folder."""
     ready = folder / "ready.json"
     env = os.environ | {"STILLHOUSE_TRAINER_THREADS": str(threads), "XDG_CONFIG_HOME": str(folder / "config")}
-    command = [sys.executable, "-m", "stillhouse.cli", "up", "--port", "0"]
+    command = [sys.executable, "-m", "stillhouse", "up", "--port", "0"]
     command += ["--data-dir", str(folder / "data"), "--json-ready", str(ready)]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     try:

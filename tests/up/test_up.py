@@ -25,7 +25,7 @@ class Up:
         self.ready_file = folder.parent / f"{folder.name}.ready.json"
         self.ready_file.unlink(missing_ok=True)
         self.output = folder.parent / f"{folder.name}.out"
-        command = [sys.executable, "-m", "stillhouse.cli", "up", "--data-dir", str(folder), "--port", str(port)]
+        command = [sys.executable, "-m", "stillhouse", "up", "--data-dir", str(folder), "--port", str(port)]
         command += ["--json-ready", str(self.ready_file), *options]
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
