@@ -152,6 +152,23 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data: Dataset
     assert not torch.equal(trained(1), trained(2))
 
 
+def test_every_epoch_has_an_order_of_its_own_and_student_and_baseline_share_them(data: Dataset) -> None:
+    def orders(phase: Phase) -> list[Tensor]:
+        seen: list[Tensor] = []
+
+        def teaching(batch: Tensor, x: Tensor) -> Tensor:
+            seen.append(batch)
+            return torch.zeros(len(batch), 10)
+
+        stage = replace(STAGE, phase=phase, losses=SOFT, batch_size=2048)
+        fit(network(data), [stage], data, teaching, Log().reporter)
+        return seen
+
+    student, baseline = orders(Phase.DISTILLING), orders(Phase.TRAINING_BASELINE)
+    assert len({tuple(order.tolist()) for order in student}) == 3
+    assert all(torch.equal(a, b) for a, b in zip(student, baseline, strict=True))
+
+
 def test_how_often_progress_is_reported_changes_no_bit(data: Dataset) -> None:
     def trained(clock: Any) -> tuple[Tensor, list[float]]:
         net, log = network(data, Mlp(name="mlp", hidden=(16,), dropout=0.2)), Log(clock)
