@@ -1,6 +1,6 @@
 """A stored dataset in memory: all rows as two tensors, the splits as lists of row numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,13 +17,20 @@ _CHUNK_NUMBERS = 2**22  # 16 MB of float32: what is read at once where all rows 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`x` uint8 [N, C, H, W] or float32 [N, F], `y` int64 [N], `rows` int64 [n] for each split."""
+    """`x` uint8 [N, C, H, W] or float32 [N, F], `y` int64 [N] (-1: no label), `rows` int64 [n] for each split."""
 
     facts: DataFacts
     report: DataReport
     x: Tensor
     y: Tensor
     rows: dict[Split, Tensor]
+
+    def labelled(self) -> "Dataset":
+        """The same data without the training rows that have no label: what trains on labels alone sees this."""
+        if not self.facts.unlabelled:
+            return self
+        train = self.rows["train"]
+        return replace(self, rows={**self.rows, "train": train[self.y[train] >= 0]})
 
     def to(self, device: torch.device) -> "Dataset":
         """The same data on `device`: rows are picked there, so no batch travels."""
@@ -97,8 +104,11 @@ def _contradiction(facts: DataFacts, x: Tensor, y: Tensor, split: Tensor) -> str
         return f"x is {x.dtype}, y is {y.dtype}, split is {split.dtype}"
     if x.shape[1:] != facts.shape or y.shape != x.shape[:1] or split.shape != x.shape[:1]:
         return f"x has shape {list(x.shape)}, y {list(y.shape)}, split {list(split.shape)}, a row {list(facts.shape)}"
-    if len(y) and (int(y.min()) < 0 or int(y.max()) >= len(facts.classes)):
+    if len(y) and (int(y.min()) < (-1 if facts.unlabelled else 0) or int(y.max()) >= len(facts.classes)):
         return f"a label lies outside the {len(facts.classes)} classes"
+    without = split[y < 0]
+    if len(without) != facts.unlabelled or without.any():
+        return f"{len(without)} rows have no label, some of them to be tested, where {facts.unlabelled} train without"
     counts = {name: int((split == index).sum()) for index, name in enumerate(SPLITS)}
     if any(counts[name] != facts.rows.get(name, 0) for name in SPLITS):
         return f"its splits hold {counts} rows, not {facts.rows}"

@@ -20,10 +20,11 @@ def epoch_order(labels: Tensor, sampling: Literal["uniform", "balanced"], seed: 
     stream_of_epoch = generator(seed, stream, "balanced order", epoch)
     shuffled = torch.randperm(len(labels), generator=stream_of_epoch)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]  # unlabelled first, then class after class
-    classes, counts = labels.unique(return_counts=True)  # sorted
-    unlabelled = int((labels < 0).sum())
-    starts = counts.cumsum(0) - counts
-    starts, counts = starts[classes >= 0], counts[classes >= 0]
+    counts = torch.bincount(labels + 1, minlength=1)  # unlabelled first
+    unlabelled = int(counts[0])
+    starts, present = counts.cumsum(0) - counts, counts > 0
+    present[0] = False
+    starts, counts = starts[present], counts[present]
     rows, kinds = len(labels) - unlabelled, max(1, len(counts))
     turn = torch.randperm(len(counts), generator=stream_of_epoch)
     quota = rows // kinds + (turn < rows % kinds).long()  # [classes present]

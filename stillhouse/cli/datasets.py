@@ -39,6 +39,10 @@ def add_dataset(
         Literal["reject", "drop"] | None,
         typer.Option(help="reject: one bad row refuses the file. drop: bad rows are left out and listed."),
     ] = None,
+    unlabelled: Annotated[
+        Literal["reject", "keep"] | None,
+        typer.Option(help="keep: training rows without a label stay, to learn from the teacher alone."),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels every image is brought to.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,6 +61,7 @@ def add_dataset(
                 test=test,
                 seed=seed,
                 bad_rows=bad_rows,
+            unlabelled=unlabelled,
                 image_size=image_size,
                 on_progress=on_progress,
             )

@@ -42,6 +42,7 @@ class Datasets:
         test: float | None = None,
         seed: int | None = None,
         bad_rows: Literal["reject", "drop"] | None = None,
+        unlabelled: Literal["reject", "keep"] | None = None,
         image_size: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Dataset:
@@ -61,6 +62,7 @@ class Datasets:
             "test": test,
             "seed": seed,
             "bad_rows": bad_rows,
+            "unlabelled": unlabelled,
             "image_size": image_size,
         }
         given = {key: value for key, value in options.items() if value is not None}

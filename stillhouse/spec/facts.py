@@ -44,7 +44,7 @@ class DataFacts(Contract):
     @property
     def labelled(self) -> int:
         """Training rows with a label."""
-        return self.rows["train"] - self.unlabelled
+        return self.rows.get("train", 0) - self.unlabelled
 
     @property
     def inputs(self) -> int:
