@@ -4,11 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import Database
 from core.settings import Settings
 from models import keys
+from stillhouse.spec.base import Name
+
+_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[Name])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +49,11 @@ def _run(database: Database, args: argparse.Namespace) -> int:
 
 
 def _create(database: Database, project: str, name: str) -> int:
+    try:
+        _NAMES.validate_python([project, name])
+    except ValidationError:
+        _complain("Names have 1 to 100 letters, digits, spaces and . : @ + - _, and begin with a letter or digit.")
+        return 1
     with database.write() as session:
         key = keys.issue(session, keys.project_named(session, project).id, name=name)
     _say(key)

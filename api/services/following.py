@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from api.parts import Parts
 from api.services import jobs
 from api.services.downsampling import lttb
 from api.views import event_view
+from core.db import is_outage
 from models import events
 from models.event import EventRow
 from stillhouse.spec.base import Contract, LaxTuple
@@ -84,7 +86,12 @@ async def stream(parts: Parts, project_id: str, job_id: str, *, after: int, type
     yield "retry: 2000\n\n"
     said = time.monotonic()
     while not parts.stopping.is_set():
-        look = await run_in_threadpool(_look, parts, project_id, job_id, after, type)
+        try:
+            look = await run_in_threadpool(_look, parts, project_id, job_id, after, type)
+        except SQLAlchemyError as error:
+            if not is_outage(error):
+                raise
+            return  # without `done`, so the client comes again and goes on where it was
         for row in look.rows:
             after = row.seq
             yield f"id: {row.seq}\nevent: {row.type}\ndata: {event_view(row).model_dump_json()}\n\n"

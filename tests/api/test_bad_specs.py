@@ -61,7 +61,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "less_than_equal",
     ),
     "an unknown student": ({"student": {"name": "transformer"}}, "/student", "unknown_choice"),
-    "an unknown loss": ({"losses": [{"kind": "crd"}]}, "/losses/0", "unknown_choice"),
+    "an unknown loss": ({"losses": [{"kind": "guesswork"}]}, "/losses/0", "unknown_choice"),
     "a student without a name": ({"student": {"hidden": [8]}}, "/student", "required"),
     "no losses": ({"losses": []}, "/losses", "too_short"),
     "all weights zero": ({"losses": [{"kind": "ce", "weight": 0}]}, "/losses", "contradiction"),

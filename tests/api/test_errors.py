@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
+import stillhouse
+from api import keys as keys_command
 from api import openapi
 from api.main import create_app
 from core.db import Database
 from core.settings import Settings
-from models import keys, lifecycle
+from models import keys, lifecycle, migrate, workers
+from stillhouse.spec import LOSSES, STUDENTS
 from stillhouse.spec.errors import Problem
 from tests.house import SPEC
 
@@ -103,8 +107,6 @@ def test_what_an_unforeseen_exception_says_stays_in_the_log(
 
 def test_a_database_that_is_away_is_an_outage_and_not_our_fault(settings: Settings, tmp_path: Path) -> None:
     key = f"shk_{'A' * 32}"
-    import zlib
-
     key += f"{zlib.crc32(b'A' * 32):08x}"
     away = settings.model_copy(update={"database_url": "postgresql+psycopg://x:secret@127.0.0.1:1/x"})
     with TestClient(create_app(away), raise_server_exceptions=False) as client:
@@ -129,8 +131,6 @@ def test_a_poll_that_meets_a_locked_database_waits_in_a_thread(http: TestClient,
 
 
 def test_readiness_counts_the_workers_whose_heartbeat_is_fresh(http: TestClient, database: Database) -> None:
-    from models import workers
-
     with database.write() as session:
         workers.register(session, "wrk_1", host="h", pid=1)
     answer = http.get("/readyz")
@@ -169,9 +169,6 @@ def test_a_database_that_was_never_migrated_is_not_ready(settings: Settings, tmp
 
 
 def test_version_tells_code_and_schema(anyone: TestClient) -> None:
-    import stillhouse
-    from models import migrate
-
     assert anyone.get("/version").json() == {
         "version": stillhouse.__version__,
         "api": "v1",
@@ -180,8 +177,6 @@ def test_version_tells_code_and_schema(anyone: TestClient) -> None:
 
 
 def test_the_catalogues_hold_every_student_and_loss_with_its_schema(http: TestClient) -> None:
-    from stillhouse.spec import LOSSES, STUDENTS
-
     students, losses = http.get("/v1/students").json()["data"], http.get("/v1/losses").json()["data"]
     assert [entry["name"] for entry in students] == list(STUDENTS)
     assert [entry["name"] for entry in losses] == list(LOSSES)
@@ -224,34 +219,39 @@ def test_the_process_loads_no_heavy_library() -> None:
 def test_keys_are_made_shown_once_listed_and_revoked(
     settings: Settings, database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.keys import main
-
     monkeypatch.setenv("STILLHOUSE_DATABASE_URL", settings.resolved_database_url)
-    assert main(["create", "--project", "lab", "--name", "ci"]) == 0
+    assert keys_command.main(["create", "--project", "lab", "--name", "ci"]) == 0
     key = capsys.readouterr().out.strip()
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
         assert client.get("/v1/jobs").status_code == 200
-        assert main(["list"]) == 0
+        assert keys_command.main(["list"]) == 0
         listed = capsys.readouterr().out
         assert key not in listed
         assert "active  lab  ci" in listed
         key_id = listed.split()[0]
-        assert main(["revoke", key_id]) == 0
+        assert keys_command.main(["revoke", key_id]) == 0
         assert client.get("/v1/jobs").status_code == 401
         assert client.get("/v1/jobs/job_" + "0" * 26).status_code == 401
-    assert main(["revoke", key_id]) == 1
+    assert keys_command.main(["revoke", key_id]) == 1
     assert "no active key" in capsys.readouterr().err
-    assert main(["list"]) == 0
+    assert keys_command.main(["list"]) == 0
     assert "revoked" in capsys.readouterr().out
     with database.read() as session:
         assert keys.owner(session, key) is None
 
 
+def test_a_project_or_key_with_a_name_nobody_can_type_is_refused(
+    settings: Settings, database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLHOUSE_DATABASE_URL", settings.resolved_database_url)
+    for project, name in (("../x", "ci"), ("lab", "x" * 101), ("", "ci")):
+        assert keys_command.main(["create", "--project", project, "--name", name]) == 1
+        assert "Names have" in capsys.readouterr().err
+
+
 def test_keys_on_a_database_without_tables_fail_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.keys import main
-
     monkeypatch.setenv("STILLHOUSE_DATABASE_URL", f"sqlite:///{tmp_path / 'empty.db'}")
-    assert main(["create", "--name", "x"]) == 1
+    assert keys_command.main(["create", "--name", "x"]) == 1
     assert "migrated" in capsys.readouterr().err

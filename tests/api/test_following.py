@@ -9,8 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from api.services import following
+from models import lifecycle
 from stillhouse.spec.views import Event, JobError, MetricSeries
 from tests.house import SPEC, House
 
@@ -87,8 +90,6 @@ def test_series_are_chosen_cut_and_thinned(http: TestClient, post_job: PostJob, 
 
 
 def test_only_the_latest_attempts_series_are_shown(http: TestClient, post_job: PostJob, house: House) -> None:
-    from models import lifecycle
-
     lease = house.take_up(post_job())
     house.advance(lease, step=1, loss=9)
     with house.database.write() as session:
@@ -192,6 +193,26 @@ def test_a_stream_of_very_many_events_is_whole(
     sent = list(sent_events(iter(text.split("\n"))))
     assert [int(str(number)) for number, _, _ in sent] == [*range(1, 14), 13]
     assert sent[-1][1] == "done"
+
+
+def test_a_stream_ends_when_the_database_goes_away_and_goes_on_later(
+    caller: httpx2.Client, digits: str, house: House, app: Any
+) -> None:
+    job_id = caller.post("/v1/jobs", json=SPEC).json()["id"]
+    engine, url = app.state.parts.database.engine, f"/v1/jobs/{job_id}/events"
+
+    def fail(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        raise OperationalError(statement, None, Exception("gone"))
+
+    with caller.stream("GET", url, headers=STREAM) as answer:
+        events = sent_events(answer.iter_lines())
+        assert next(events)[0] == "1"
+        event.listen(engine, "before_cursor_execute", fail)
+        assert list(events) == []
+        event.remove(engine, "before_cursor_execute", fail)
+    caller.post(f"/v1/jobs/{job_id}/cancel")
+    with caller.stream("GET", url, headers=STREAM | {"Last-Event-ID": "1"}) as answer:
+        assert [sent[1] for sent in sent_events(answer.iter_lines())] == ["status", "done"]
 
 
 def test_a_silent_stream_says_that_it_lives(

@@ -1,6 +1,7 @@
 """Submitting, looking at, listing and cancelling jobs, on both databases."""
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,10 +9,17 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
+from api.cursors import LIFETIME_SECONDS, Cursors
 from api.main import create_app
+from api.parts import Parts
+from api.services import builtins
 from core.broker import Doorbell
 from core.db import Database
+from core.secret import secret_key
 from core.settings import Settings
+from models import keys, lifecycle
+from models.api_key import ApiKeyRow
+from models.dataset import DatasetRow
 from models.idempotency import IdempotencyRow
 from models.job import JobRow
 from stillhouse.spec.views import Job, JobError, ValidatedJob
@@ -181,9 +189,19 @@ def test_an_unchanged_job_is_answered_with_304(http: TestClient, post_job: PostJ
     assert (later.status_code, later.json()["progress"]["step"]) == (200, 3)
 
 
-def test_a_renewed_lease_is_no_change(http: TestClient, post_job: PostJob, house: House, database: Database) -> None:
-    from models import lifecycle
+def test_an_answer_at_hand_is_the_answer_of_the_route(
+    http: TestClient, post_job: PostJob, settings: Settings, api_key: str
+) -> None:
+    url = f"/v1/jobs/{post_job()}"
+    for condition in ({}, {"If-None-Match": http.get(url).headers["etag"]}):
+        headers = {"Authorization": f"Bearer {api_key}", "X-Request-Id": "same"} | condition
+        with TestClient(create_app(settings), headers=headers) as fresh:
+            first, second = fresh.get(url), fresh.get(url)
+        assert (first.status_code, first.content) == (second.status_code, second.content)
+        assert sorted(first.headers.items()) == sorted(second.headers.items())
 
+
+def test_a_renewed_lease_is_no_change(http: TestClient, post_job: PostJob, house: House, database: Database) -> None:
     lease = house.take_up(post_job())
     etag = http.get(f"/v1/jobs/{lease.job_id}").headers["etag"]
     with database.write() as session:
@@ -213,9 +231,6 @@ def test_a_failed_job_says_why(http: TestClient, post_job: PostJob, house: House
 def test_an_unknown_key_is_refused_although_the_job_is_cached(
     http: TestClient, post_job: PostJob, database: Database, api_key: str
 ) -> None:
-    from models import keys
-    from models.api_key import ApiKeyRow
-
     path = f"/v1/jobs/{post_job()}"
     assert http.get(path).status_code == 200
     with database.write() as session:
@@ -273,11 +288,6 @@ def test_a_cursor_serves_its_own_list_and_project_only(http: TestClient, post_jo
 
 
 def test_an_expired_cursor_is_gone(http: TestClient, post_job: PostJob, settings: Settings, project: str) -> None:
-    import time
-
-    from api.cursors import LIFETIME_SECONDS, Cursors
-    from core.secret import secret_key
-
     old = Cursors(secret_key(settings), clock=lambda: time.time() - LIFETIME_SECONDS - 5)
     answer = http.get("/v1/jobs", params={"after": old.issue(project, "jobs", post_job())})
     assert (answer.status_code, answer.json()["code"]) == (410, "gone")
@@ -329,8 +339,6 @@ def test_many_cancels_at_once_agree(http: TestClient, post_job: PostJob, house: 
 def test_the_first_jobs_of_a_project_store_the_builtin_data_once(
     http: TestClient, database: Database, settings: Settings
 ) -> None:
-    from models.dataset import DatasetRow
-
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: http.post("/v1/jobs", json=SPEC), range(4)))
     assert [answer.status_code for answer in answers] == [202] * 4
@@ -345,10 +353,6 @@ def test_the_first_jobs_of_a_project_store_the_builtin_data_once(
 def test_two_processes_that_race_for_builtin_data_leave_one_row_and_one_file(
     settings: Settings, database: Database, project: str
 ) -> None:
-    from api.parts import Parts
-    from api.services import builtins
-    from models.dataset import DatasetRow
-
     apps = [create_app(settings), create_app(settings)]
     with TestClient(apps[0]), TestClient(apps[1]):
 

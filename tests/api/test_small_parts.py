@@ -1,9 +1,11 @@
 """Parts of the API that stand alone: cursors, ranges, tags, digests, thinning, JSON, the secret, readiness."""
 
 import asyncio
+import json
 import math
 import os
 import stat
+from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,8 +44,6 @@ def test_a_cursor_with_any_character_changed_is_refused() -> None:
 
 
 def cursors_bits(cursor: str) -> bytes:
-    from base64 import urlsafe_b64decode
-
     return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
 
 
@@ -132,8 +132,6 @@ JSON = st.recursive(ATOMS, lambda x: st.lists(x, max_size=4) | st.dictionaries(s
 
 @given(JSON)
 def test_plain_json_is_parsed_as_everywhere(value: object) -> None:
-    import json
-
     assert bodies.parse(json.dumps(value).encode()) == value
     assert bodies.parse(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")) == value
 

@@ -1,6 +1,7 @@
 """Who may see what: nobody without a key, and nobody what belongs to somebody else."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,8 +67,6 @@ def test_every_other_route_asks_for_a_key(
 
 
 def test_a_key_with_a_right_checksum_that_was_never_issued_opens_nothing(anyone: TestClient) -> None:
-    import zlib
-
     forged = f"shk_{'A' * 32}{zlib.crc32(b'A' * 32):08x}"
     assert keys.well_formed(forged)
     for path in ("/v1/jobs", "/v1/jobs/job_" + "0" * 26):

@@ -29,7 +29,7 @@ from stillhouse.spec.errors import Problem
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.views import Dataset
 from tests.api.conftest import Traces
-from tests.house import SPEC
+from tests.house import SPEC, House
 from tests.ingest.making import archive, csv, good_rows, npz, parquet, pets
 
 GOOD = csv("a,b,label", good_rows(60))
@@ -90,8 +90,6 @@ def test_an_upload_can_be_used_by_a_job(http: TestClient) -> None:
 
 
 def test_a_teacher_of_other_data_is_refused(http: TestClient, digits: str, database: Database, project: str) -> None:
-    from tests.house import House
-
     house = House(url="", key="", project=project, settings=http.app.state.parts.settings, database=database)  # type: ignore[attr-defined]
     lease = house.take_up(http.post("/v1/jobs", json=SPEC).json()["id"])
     house.succeed(lease, {"model.safetensors": b"w"})
