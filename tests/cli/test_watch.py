@@ -5,8 +5,6 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -20,19 +18,6 @@ def submitted(house: House) -> Job:
     """A waiting job."""
     with house.client() as client:
         return client.jobs.create(SPEC | {"name": "watched"})
-
-
-def later(*steps: Callable[[], Any]) -> threading.Thread:
-    """Do these one after another while the test watches, a little apart."""
-
-    def act() -> None:
-        for step in steps:
-            time.sleep(1.2)
-            step()
-
-    thread = threading.Thread(target=act)
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize(
@@ -79,48 +64,57 @@ def test_what_is_no_job_is_2(say: Here) -> None:
     assert say("watch", "job_abc").code == 2
 
 
-def test_without_a_terminal_it_prints_lines(say: Here, house: House) -> None:
+def test_without_a_terminal_it_prints_lines(house: House) -> None:
     job = submitted(house)
     lease = house.take_up(job.id)
-    acting = later(
-        lambda: house.advance(lease, step=25, loss=2.0, loss_kd=1.5, loss_ce=0.5, learning_rate=0.003),
-        lambda: house.advance(lease, step=26, loss=1.9, validation_accuracy=0.9),
-        lambda: house.advance(lease, step=60, loss=1.0, validation_accuracy=0.95),
-        lambda: house.succeed(lease, {}),
+    steps = iter(
+        [
+            lambda: house.advance(lease, step=25, loss=2.0, loss_kd=1.5, loss_ce=0.5, learning_rate=0.003),
+            lambda: (
+                house.advance(lease, step=26, loss=1.9),  # no new tenth of the phase: no new line
+                house.advance(lease, step=60, loss=1.0, validation_accuracy=0.95),
+            ),
+            lambda: house.succeed(lease, {}),
+        ]
     )
-    said = say("watch", job.id)
-    acting.join()
-    lines = [" ".join(line.split()) for line in said.out.splitlines()]
-    assert lines[:3] == [
+    process = start("watch", job.id, env=environment(house))
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines = []
+    for line in process.stdout:
+        assert "\x1b" not in line
+        lines.append(" ".join(line.split()))
+        next(steps, lambda: None)()
+    assert lines[:4] == [
         "running: A worker is on it.",
         "distilling 25 % epoch 3/10 loss 2 loss ce 0.5 loss kd 1.5",
         "distilling 60 % epoch 6/10 loss 1 loss ce 0.5 loss kd 1.5 validation accuracy 95.00 %",
+        f"{job.id} succeeded",
     ]
-    assert lines[3] == f"{job.id} succeeded"
-    assert "\x1b" not in said.out + said.err
+    assert "\x1b" not in process.communicate(timeout=30)[1]
+    assert process.returncode == 0
 
 
-def test_a_job_that_waits_without_a_worker_is_explained(say: Here, house: House) -> None:
+def test_a_job_that_waits_without_a_worker_is_explained(house: House) -> None:
     job = submitted(house)
+    process = start("watch", job.id, env=environment(house))
+    assert process.stderr is not None
+    assert "No worker is running" in process.stderr.readline()
     with house.client() as client:
-        acting = later(lambda: client.jobs.cancel(job))
-        said = say("watch", job.id)
-        acting.join()
-    assert "No worker is running" in said.err
+        client.jobs.cancel(job)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
 
 
-def test_submit_watch_goes_from_file_to_table(say: Here, house: House, spec_file: str) -> None:
-    def take_up_the_newest() -> None:
-        with house.client() as client:
-            newest = next(client.jobs.list(status=[JobStatus.QUEUED], limit=1))
-        house.succeed(house.take_up(newest.id), {})
-
-    acting = later(take_up_the_newest)
-    said = say("submit", spec_file, "--watch")
-    acting.join()
-    assert said.code == 0
-    assert "was accepted" in said.err
-    assert "distilled student" in said.out
+def test_submit_watch_goes_from_file_to_table(house: House, spec_file: str) -> None:
+    process = start("submit", spec_file, "--watch", env=environment(house))
+    assert process.stderr is not None
+    accepted = process.stderr.readline()
+    assert "was accepted" in accepted
+    house.succeed(house.take_up(accepted.split()[0]), {})
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "distilled student" in out
 
 
 def test_on_a_terminal_a_bar_moves_and_gives_way_to_the_table(house: House) -> None:

@@ -8,10 +8,12 @@ from email.utils import format_datetime
 import httpx2
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from api import problems
-from api.middleware import Edge
+from api.problems import render
 from stillhouse.client import Client
 from stillhouse.spec.errors import (
     BadAnswer,
@@ -163,15 +165,13 @@ def test_an_upload_that_never_left_is_sent_again_whole(rests: list[float], error
 @pytest.fixture(scope="module")
 def raising() -> Iterator[str]:
     """A server that renders every error of the tree with the service's own code."""
-    app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
-    app.add_middleware(Edge)
-    problems.install(app)
 
-    @app.get("/v1/models/{code}")
-    def fail(code: str) -> None:
+    def fail(request: Request) -> Response:
         wrong = [FieldError(pointer="/student/hidden/0", code="too_small", detail="Should be at least 1.")]
-        raise error_classes()[code]("What went wrong.", hint="What to do.", errors=wrong)
+        cls = error_classes()[request.path_params["code"]]
+        return render(cls("What went wrong.", hint="What to do.", errors=wrong), "req_of_this_call")
 
+    app = Starlette(routes=[Route("/v1/models/{code}", fail)])
     with serve(uvicorn.Config(app, log_level="error")) as url:
         yield url
 
@@ -184,7 +184,7 @@ def test_every_error_of_the_tree_is_raised_again_as_it_was(raising: str, cls: ty
     assert type(error) is cls
     assert (error.detail, error.hint) == ("What went wrong.", "What to do.")
     assert [field.pointer for field in error.errors] == ["/student/hidden/0"]
-    assert error.request_id
+    assert error.request_id == "req_of_this_call"
 
 
 def test_the_errors_only_a_client_raises_have_no_status() -> None:
