@@ -15,6 +15,10 @@ _CODES = {
     "literal_error": "unknown_choice",
     "finite_number": "not_finite",
     "value_error": "contradiction",
+    # pydantic names these by how a model is made, which is no business of the caller and changes with it.
+    "dict_type": "not_an_object",
+    "model_type": "not_an_object",
+    "model_attributes_type": "not_an_object",
 }
 
 
@@ -69,6 +73,8 @@ def _sentence(item: Any) -> str:
     kind, message, ctx = item["type"], str(item["msg"]), item.get("ctx", {})
     if kind == "extra_forbidden":
         return "There is no such field."
+    if _CODES.get(kind) == "not_an_object":
+        return "Should be an object with named fields."
     if kind == "missing":
         return "This field is required."
     if kind == "union_tag_invalid":

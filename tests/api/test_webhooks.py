@@ -68,7 +68,7 @@ def test_a_literal_private_address_is_refused_by_validate_only_too(http: TestCli
         ({"url": WHERE, "events": []}, "/webhook/events", "too_short"),
         ({"url": WHERE, "events": ["started"]}, "/webhook/events/0", "unknown_choice"),
         ({"url": WHERE, "events": ["failed", "failed"]}, "/webhook/events", "duplicate"),
-        (WHERE, "/webhook", "model_type"),
+        (WHERE, "/webhook", "not_an_object"),
     ],
 )
 def test_a_wrong_webhook_names_the_field(http: TestClient, webhook: object, pointer: str, code: str) -> None:
