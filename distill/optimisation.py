@@ -25,18 +25,27 @@ def step_size(step: int, *, peak: float, steps: int, warmup: int, schedule: Sche
 
 
 def optimizer(
-    net: nn.Module, name: Literal["adamw", "adam", "sgd"], *, weight_decay: float, momentum: float
+    net: nn.Module,
+    name: Literal["adamw", "adam", "sgd"],
+    beside: nn.Module | None = None,
+    *,
+    weight_decay: float,
+    momentum: float,
 ) -> torch.optim.Optimizer:
-    """The optimizer of all weights of `net`; its step size is set before each step.
+    """The optimizer of all weights of `net`, and of a module that trains `beside` it; its step size is set before each
+    step.
 
     Weight decay spares biases and norm parameters (everything of one dimension), as the field does since
     He et al. 2018 (arXiv:1812.01187 §3.1): pulling those to zero regularises nothing. For adamw it is decoupled
     (arXiv:1711.05101), for adam and sgd it is added to the gradient. sgd with momentum is Nesterov's.
     """
     groups = [
-        {"params": list(_of_rank(net.parameters(), matrices=True)), "weight_decay": weight_decay},
-        {"params": list(_of_rank(net.parameters(), matrices=False)), "weight_decay": 0.0},
+        {"params": list(_of_rank(module.parameters(), matrices=matrices)), "weight_decay": decay}
+        for module in (net, beside)
+        if module is not None
+        for matrices, decay in ((True, weight_decay), (False, 0.0))
     ]
+    groups = [group for group in groups if group["params"]]
     # fused: one kernel for all weights instead of a dozen calls for each; a third of a small network's step.
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)

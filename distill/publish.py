@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from distill.export.onnx import OPSET, check, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
-from distill.summary import describe, gap_recovered, judge, measured, warnings
+from distill.summary import describe, gap_recovered, judge, layers_compared, measured, warnings
+from distill.taps import Pair
 from stillhouse import __version__
 from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
@@ -33,6 +35,7 @@ def publish(
     models: list[Model],
     scores: list[Score],
     epochs: dict[str, int],
+    pairs: Mapping[str, tuple[Pair, ...]],
     output: Path,
     reporter: Reporter,
 ) -> Finished:
@@ -49,7 +52,7 @@ def publish(
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
         exported = _exported(spec, data, models, folder, reporter)
-        report, verdict = _report(spec, data, models, scores, exported, reporter, epochs)
+        report, verdict = _report(spec, data, models, scores, exported, reporter, epochs, pairs)
         folder.write("report.json", "report", _json(report))
         folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
         folder.write_checksums()
@@ -106,6 +109,7 @@ def _report(
     exported: Exported,
     reporter: Reporter,
     epochs: dict[str, int],
+    pairs: Mapping[str, tuple[Pair, ...]],
 ) -> tuple[Report, Verdict | None]:
     rows = [
         measured(
@@ -128,6 +132,7 @@ def _report(
         onnx=exported.check,
         stages=reporter.stage_times(),
         epochs_run=epochs,
+        layer_pairs=layers_compared(pairs),
         device=_device_name(data.x.device),
         environment=_environment(),
         warnings=[*warnings(spec, data, rows), *exported.notes],

@@ -1,6 +1,6 @@
 """One distillation, from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from distill.device import memory_guard, pick, repeatable
 from distill.evaluate import score
 from distill.losses import needs_teacher
 from distill.model import Model, load_with_config, trained_model, weight_bytes
+from distill.pairing import pair_layers, sentence
 from distill.publish import publish
 from distill.reporter import Reporter
 from distill.seeds import derive
 from distill.students import build
+from distill.taps import Outputs, Pair, outputs
 from distill.train import Stage, Teaching, fit, stage_of
 from stillhouse.spec import JobSpec, concrete
 from stillhouse.spec.errors import JobFailure
@@ -75,24 +77,28 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
         return build(architecture, data.facts, statistics.mean, statistics.std).to(device)
 
     epochs: dict[str, int] = {}
+    seed = concrete(spec.training.seed)
+    student = fresh(spec.student, seed, "student")
 
-    # 1. The teacher: trained here on the labels, or loaded.
+    # 1. The teacher: trained here on the labels, or loaded. First, which of its layers the losses look at: what does
+    # not fit is found before anything is spent.
     if (recipe := spec.teacher.train) is not None:
         net = fresh(recipe.architecture, concrete(recipe.seed), "teacher")
+        pairs = _pairs(spec, student, net, data, reporter)
         stage = stage_of(recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
         epochs[stage.phase] = fit(net, [stage], data, None, reporter)
         teacher = trained_model("teacher", net, recipe.architecture, data.facts, statistics)
     else:
         teacher = _loaded_teacher(io.teacher, data)
+        pairs = _pairs(spec, student, teacher.net, data, reporter)
     _introduce(teacher, data, reporter)
 
-    # 2. Its outputs on the training split: computed once, or live when every epoch shows other views.
-    stages = _stages(spec)
+    # 2. Its outputs on the training split: computed once, or live when every epoch shows other views or the losses look
+    # inside it.
+    stages = _stages(spec, pairs)
     teaching = _teaching(teacher, data, io, stages[0], reporter)
 
     # 3. The student, and the same student without a teacher: same first weights, batches, steps and step sizes.
-    seed = concrete(spec.training.seed)
-    student = fresh(spec.student, seed, "student")
     for stage in stages:
         epochs[stage.phase] = fit(student, [stage], data, teaching if needs_teacher(stage.losses) else None, reporter)
     models = [teacher, trained_model("student", student, spec.student, data.facts, statistics)]
@@ -109,7 +115,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
             reporter.advance(step=step)
 
     # 5. The files and the report.
-    return publish(spec, data, models, scores, epochs, io.output, reporter)
+    return publish(spec, data, models, scores, epochs, pairs, io.output, reporter)
 
 
 def _refuse_empty_splits(data: Dataset) -> None:
@@ -118,9 +124,20 @@ def _refuse_empty_splits(data: Dataset) -> None:
             raise unusable(f"The {split} split of the dataset is empty.")
 
 
-def _stages(spec: JobSpec) -> list[Stage]:
+def _pairs(
+    spec: JobSpec, student: nn.Module, teacher: nn.Module, data: Dataset, reporter: Reporter
+) -> dict[str, tuple[Pair, ...]]:
+    """The layers each loss compares, said in the log."""
+    pairs = pair_layers(concrete(spec.losses), student, teacher, data.inputs(data.rows["train"][:2]))
+    for kind, compared in pairs.items():
+        reporter.say(sentence(kind, compared))
+    return pairs
+
+
+def _stages(spec: JobSpec, pairs: Mapping[str, tuple[Pair, ...]]) -> list[Stage]:
     """Distillation, then, if asked for, fine-tuning on the labels with a step size of its own."""
     first = stage_of(spec.training, phase=Phase.DISTILLING, stream="student", losses=concrete(spec.losses))
+    first = replace(first, pairs=pairs)
     if spec.finetune is None:
         return [first]
     hard = Ce(kind="ce", weight=1.0, label_smoothing=spec.finetune.label_smoothing)
@@ -178,12 +195,14 @@ def _teaching(teacher: Model, data: Dataset, io: RunIO, stage: Stage, reporter: 
     if not needs_teacher(stage.losses):
         reporter.say("No loss of this job reads the teacher: it is only compared with the student.", "warning")
         return None
-    if moves(stage.augmentation):
-        reporter.say("Images are augmented, so the teacher works along on the very views the student sees.")
-        return torch.no_grad()(lambda batch, x: teacher.net(x))
+    layers = tuple(dict.fromkeys(pair.teacher.path for pairs in stage.pairs.values() for pair in pairs))
+    if layers or moves(stage.augmentation):
+        why = "Losses look at its layers" if layers else "Images are augmented"
+        reporter.say(f"{why}, so the teacher works along on the very views the student sees.")
+        return torch.no_grad()(lambda batch, x: outputs(teacher.net, x, layers))
     with reporter.phase(Phase.LABELLING, steps=len(data.chunks("train"))):
         logits = _logits(teacher, data, io, reporter)
-    return lambda batch, x: logits[batch]
+    return lambda batch, x: Outputs(logits[batch])
 
 
 def _logits(teacher: Model, data: Dataset, io: RunIO, reporter: Reporter) -> Tensor:

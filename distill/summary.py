@@ -1,17 +1,19 @@
 """The report: what was measured, set side by side, and what a careful reader must know about it."""
 
 import json
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from distill.data import Dataset
 from distill.evaluate import Score, wilson
+from distill.taps import Pair
 from stillhouse.spec import DataFacts, JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.job import Targets
 from stillhouse.spec.losses import Kd
-from stillhouse.spec.report import Latency, Measured, TargetResult
+from stillhouse.spec.report import Latency, LayersCompared, Measured, TargetResult
 from stillhouse.spec.states import Verdict
 from stillhouse.spec.students import Architecture, Cnn, Mlp, Resnet
 
@@ -65,6 +67,22 @@ def gap_recovered(teacher: Measured, student: Measured, baseline: Measured | Non
     if baseline is None or teacher.errors >= baseline.errors:
         return None
     return (baseline.errors - student.errors) / (baseline.errors - teacher.errors)
+
+
+def layers_compared(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, list[LayersCompared]]:
+    """Per kind of loss, the layers it looked at."""
+    return {
+        kind: [
+            LayersCompared(
+                student=pair.student.path,
+                teacher=pair.teacher.path,
+                student_shape=list(pair.student.shape),
+                teacher_shape=list(pair.teacher.shape),
+            )
+            for pair in compared
+        ]
+        for kind, compared in pairs.items()
+    }
 
 
 def judge(targets: Targets, student: Measured) -> tuple[list[TargetResult], Verdict | None]:

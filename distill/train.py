@@ -1,9 +1,10 @@
 """The training loop. Teacher, student, fine-tuning and baseline all go through `fit`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from operator import mul
 from typing import Literal
 
@@ -14,18 +15,21 @@ from distill.augment import view
 from distill.batches import bounds, fewest_rows
 from distill.data import Dataset, unusable
 from distill.evaluate import score
-from distill.losses import weighted
+from distill.losses import LOSSES, Batch, Objective, Targets
 from distill.optimisation import Schedule, optimizer, step_size
 from distill.reporter import Reporter
-from distill.seeds import permutation, reseed
+from distill.sampling import balanced_weights, epoch_order
+from distill.seeds import reseed
+from distill.taps import Outputs, Pair, outputs
 from stillhouse.spec import concrete
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.job import Augmentation, EarlyStopping, Training
 from stillhouse.spec.losses import Loss
 from stillhouse.spec.states import Phase
 
-# (positions in the training split [B], what the student sees [B, …]) → the teacher's logits [B, classes].
-Teaching = Callable[[Tensor, Tensor], Tensor]
+# (positions in the training split [B], what the student sees [B, …]) → the teacher's logits [B, classes], and its
+# layers where losses look at them.
+Teaching = Callable[[Tensor, Tensor], Outputs]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Stage:
     augmentation: Augmentation
     seed: int
     early_stopping: EarlyStopping | None
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """Kind of loss → the layers it compares."""
 
 
 def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Loss, ...]) -> Stage:
@@ -68,6 +76,8 @@ def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Los
         augmentation=training.augmentation,
         seed=concrete(training.seed),
         early_stopping=training.early_stopping,
+        class_weights=training.class_weights,
+        sampling=training.sampling,
     )
 
 
@@ -76,7 +86,8 @@ def fit(net: nn.Module, stages: Sequence[Stage], data: Dataset, teaching: Teachi
 
     Raises JobFailure `loss_not_finite` or `outputs_not_finite`.
     """
-    rows, needed = len(data.rows["train"]), fewest_rows(net)
+    objectives = [_objective(stage, data) for stage in stages]
+    rows, needed = len(data.rows["train"]), max(map(fewest_rows, (net, *objectives)))
     if rows < needed:
         raise unusable("The training split has a single row, and batch norm needs two.")
     if stages[0].batch_size < needed:
@@ -86,14 +97,22 @@ def fit(net: nn.Module, stages: Sequence[Stage], data: Dataset, teaching: Teachi
     steps = sum(stage.epochs * len(plan) for stage, plan in zip(stages, plans, strict=True))
     with reporter.phase(stages[0].phase, epochs=epochs, steps=steps, rows_per_step=rows * epochs / steps):
         run = 0
-        for stage, plan in zip(stages, plans, strict=True):
+        for stage, plan, objective in zip(stages, plans, objectives, strict=True):
             reporter.next_stage()
-            run += _fit(net, stage, plan, data, teaching, reporter)
+            run += _fit(net, objective, stage, plan, data, teaching, reporter)
     return run
+
+
+def _objective(stage: Stage, data: Dataset) -> Objective:
+    """The losses of a stage, with fresh projectors and memories where they have some."""
+    labels = data.y[data.rows["train"]]
+    objective = Objective(stage.losses, pairs=stage.pairs, labels=labels, seed=stage.seed, stream=stage.stream)
+    return objective.to(data.x.device)
 
 
 def _fit(
     net: nn.Module,
+    objective: Objective,
     stage: Stage,
     steps: list[tuple[int, int]],
     data: Dataset,
@@ -103,29 +122,36 @@ def _fit(
     """One stage. Without early stopping the weights of the last epoch stay: choosing a best epoch is for the
     validation split, and only when asked."""
     device, rows = data.x.device, data.rows["train"]
+    labels = data.y[rows]  # int64 [rows]
+    labels_here = labels.cpu()
+    partial = bool((labels_here < 0).any())
+    weights = balanced_weights(labels, len(data.facts.classes)) if stage.class_weights == "balanced" else None
     total, warmup = stage.epochs * len(steps), round(stage.warmup_epochs * len(steps))
-    optim = optimizer(net, stage.optimizer, weight_decay=stage.weight_decay, momentum=stage.momentum)
+    # What losses learn trains beside the student, and never becomes part of it.
+    optim = optimizer(net, stage.optimizer, objective, weight_decay=stage.weight_decay, momentum=stage.momentum)
+    watched = objective.student_layers()
     drops = any(isinstance(layer, nn.Dropout) for layer in net.modules())
     best = Best(stage.early_stopping)
     net.train()
     for epoch in range(stage.epochs):
-        order = permutation(len(rows), stage.seed, stage.stream, "order", epoch).to(device)
+        order = epoch_order(labels_here, stage.sampling, stage.seed, stage.stream, epoch).to(device)
         order_rows = rows[order]  # row numbers in the dataset, where `order` has positions in the split
         seen = view(data, stage.augmentation, stage.seed, stage.stream, epoch)
-        sums = Sums(stage)
+        sums = Sums(stage, (labels_here[order.cpu()] >= 0).cumsum(0).tolist() if partial else None)
         for step, (start, stop) in enumerate(steps, start=epoch * len(steps)):
             batch, batch_rows = order[start:stop], order_rows[start:stop]  # [B]
-            x, y = seen(batch, batch_rows), data.y[batch_rows]  # float32 [B, …], int64 [B]
+            x = seen(batch, batch_rows)  # float32 [B, …]
+            targets = Targets(labels[batch], weights, partial)  # [B]
             rate = step_size(step, peak=stage.learning_rate, steps=total, warmup=warmup, schedule=stage.schedule)
             for group in optim.param_groups:
                 group["lr"] = rate
             if drops:
                 reseed(device, stage.seed, stage.stream, "dropout", step)
             with precision(stage, device):
-                logits = net(x)  # [B, classes]
-            teacher_logits = teaching(batch, x) if teaching else None  # [B, classes]
-            loss, parts = weighted(stage.losses, logits, y, teacher_logits)
-            loss.backward()  # type: ignore[no-untyped-call]
+                student = outputs(net, x, watched)  # logits [B, classes]
+            teacher = teaching(batch, x) if teaching else None  # logits [B, classes]
+            loss, parts = objective(Batch(student, teacher, targets, batch, step))
+            loss.backward()
             optim.step()
             optim.zero_grad()
             sums.add(parts, stop - start)
@@ -156,8 +182,9 @@ def precision(stage: Stage, device: torch.device) -> AbstractContextManager[obje
 class Sums:
     """The losses of one epoch, kept on the device until somebody reads them: a step never waits for the host."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, labelled: Sequence[int] | None = None) -> None:
+        """`labelled[i]` of the first i + 1 rows of the epoch have a label; None: all have one."""
+        self._stage, self._labelled = stage, labelled
         self._unread: list[Tensor] = []
         self._counts: list[int] = []
         self._values: list[float] = []  # step after step, the losses of each in turn
@@ -178,17 +205,25 @@ class Sums:
         self._unread = []
 
     def means(self, epoch: int) -> dict[str, float]:
-        """`loss`, the weighted sum, and `loss_<kind>` of each part: means over the rows of the epoch.
+        """`loss`, the weighted sum, and `loss_<kind>` of each part: means over the rows of the epoch it reads.
 
         fsum is exact, so the figures do not depend on how often they were read.
         """
         self.read(epoch)
-        rows, losses = sum(self._counts), self._stage.losses
+        losses = self._stage.losses
         columns = [self._values[i :: len(losses)] for i in range(len(losses))]
-        means = [math.fsum(map(mul, column, self._counts)) / rows for column in columns]
+        counts = [self._labelled_counts() if LOSSES[p.kind].reads_labels else self._counts for p in losses]
+        means = [math.fsum(map(mul, column, c)) / max(1, sum(c)) for column, c in zip(columns, counts, strict=True)]
         total = math.fsum(concrete(p.weight) * mean for p, mean in zip(losses, means, strict=True))
         parts = {f"loss_{p.kind}": mean for p, mean in zip(losses, means, strict=True)}
         return {"loss": total, **parts}
+
+    def _labelled_counts(self) -> list[int]:
+        """Rows of each step that have a label."""
+        if self._labelled is None:
+            return self._counts
+        ends = [self._labelled[end - 1] for end in accumulate(self._counts)]
+        return [end - start for start, end in pairwise([0, *ends])]
 
     def _not_finite(self, epoch: int) -> JobFailure:
         return JobFailure(

@@ -1,24 +1,32 @@
 """Losses: one per file, filed under the kinds of `stillhouse.spec.LOSSES`, and their weighted sum."""
 
-from collections.abc import Sequence
-from functools import reduce
-from operator import add
-
-from torch import Tensor
-
+# Imported for their registration.
+from distill.losses import crd, fitnet, review, vid  # noqa: F401
+from distill.losses.attention_transfer import attention_transfer
+from distill.losses.cc import cc
 from distill.losses.ce import ce
 from distill.losses.dist import dist
 from distill.losses.dkd import dkd
 from distill.losses.jsd import jsd
 from distill.losses.kd import kd
 from distill.losses.logits import logit_cosine, logit_mse
-from distill.losses.registry import LOSSES
+from distill.losses.nst import nst
+from distill.losses.objective import Objective, needs_teacher
+from distill.losses.pkt import pkt
+from distill.losses.registry import LOSSES, Batch, Context
 from distill.losses.reverse_kl import reverse_kl
-from stillhouse.spec import concrete
-from stillhouse.spec.losses import Loss
+from distill.losses.rkd import rkd
+from distill.losses.similarity import similarity
+from distill.losses.targets import Targets
 
 __all__ = [
     "LOSSES",
+    "Batch",
+    "Context",
+    "Objective",
+    "Targets",
+    "attention_transfer",
+    "cc",
     "ce",
     "dist",
     "dkd",
@@ -27,23 +35,9 @@ __all__ = [
     "logit_cosine",
     "logit_mse",
     "needs_teacher",
+    "nst",
+    "pkt",
     "reverse_kl",
-    "weighted",
+    "rkd",
+    "similarity",
 ]
-
-
-def weighted(
-    losses: Sequence[Loss], student: Tensor, labels: Tensor, teacher: Tensor | None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Σ weight · loss, and each loss unweighted and detached by its kind.
-
-    `student` and `teacher` are logits [N, classes], `labels` int64 [N]. All results are scalars, means over the rows.
-    """
-    values = {p.kind: LOSSES[p.kind].compute(p, student, labels, teacher) for p in losses}
-    total = reduce(add, (concrete(p.weight) * values[p.kind] for p in losses))
-    return total, {kind: value.detach() for kind, value in values.items()}
-
-
-def needs_teacher(losses: Sequence[Loss]) -> bool:
-    """True when any of the losses reads the teacher's outputs."""
-    return any(LOSSES[params.kind].reads_teacher for params in losses)

@@ -6,22 +6,26 @@ from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
 from distill.losses.softened import standardized, widen
+from distill.losses.targets import Targets
 from stillhouse.spec import concrete
 from stillhouse.spec.losses import Dkd
 
 
-@register("dkd", reads_teacher=True)
-def _dkd(params: Dkd, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
-    given = teacher_logits(params.kind, teacher)
-    return dkd(
-        student,
-        given,
-        labels,
-        alpha=params.alpha,
-        beta=params.beta,
-        temperature=concrete(params.temperature),
-        standardize=params.standardize,
+@register("dkd", reads_teacher=True, reads_labels=True)
+def _dkd(params: Dkd, student: Tensor, labels: Tensor | Targets, teacher: Tensor | None) -> Tensor:
+    given, temperature = teacher_logits(params.kind, teacher), concrete(params.temperature)
+    mean = Targets.of(labels).mean(
+        lambda y: dkd_of_rows(
+            student,
+            given,
+            y,
+            alpha=params.alpha,
+            beta=params.beta,
+            temperature=temperature,
+            standardize=params.standardize,
+        )
     )
+    return mean * temperature**2
 
 
 def dkd(
@@ -40,11 +44,28 @@ def dkd(
     int64 [N]; float32 or wider inside, never log(softmax), no gradient to the teacher. With α = 1 and β = 1 - p(label)
     of the teacher it is the kd loss. With two classes NCKD is 0.
     """
+    rows = dkd_of_rows(
+        student, teacher, labels, alpha=alpha, beta=beta, temperature=temperature, standardize=standardize
+    )
+    return rows.mean() * temperature**2
+
+
+def dkd_of_rows(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    temperature: float,
+    standardize: bool,
+) -> Tensor:
+    """α·TCKD + β·NCKD of each row [N], without the T² of `dkd`."""
     log_q, rest_q = _decoupled(student, labels, temperature, standardize)
     log_p, rest_p = _decoupled(teacher.detach(), labels, temperature, standardize)
     target = (log_p.exp() * (log_p - log_q)).sum(1)
     others = (rest_p.exp() * (rest_p - rest_q)).sum(1)
-    return (alpha * target + beta * others).mean() * temperature**2
+    return alpha * target + beta * others
 
 
 def _decoupled(logits: Tensor, labels: Tensor, temperature: float, standardize: bool) -> tuple[Tensor, Tensor]:

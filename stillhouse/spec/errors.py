@@ -219,6 +219,8 @@ FAILURE_CODES: dict[str, str] = {
     "export_failed": "The student could not be exported.",
     "device_unavailable": "The spec asks for a device this worker does not have.",
     "teacher_unusable": "The teacher could not be loaded or does not fit the dataset.",
+    "layer_unknown": "A loss names a layer that a network does not have.",
+    "layer_mismatch": "A loss cannot compare the layers it is given, or finds none.",
     "dataset_unusable": "The stored dataset could not be read.",
     "time_limit": "The job ran longer than `resources.max_hours`.",
     "attempts_exhausted": "Every allowed attempt was lost with its trainer or worker.",

@@ -68,6 +68,17 @@ class TargetResult(View):
     met: bool
 
 
+class LayersCompared(View):
+    """A layer of the student and the layer of the teacher it learnt from."""
+
+    student: str
+    """Path of the layer in the network."""
+    teacher: str
+    student_shape: list[int]
+    """Of its output for one row: [C, H, W] of a map, [F] of a vector."""
+    teacher_shape: list[int]
+
+
 class Report(View):
     """report.json."""
 
@@ -81,6 +92,8 @@ class Report(View):
     stages: list[StageTime] = Field(default_factory=list)
     epochs_run: dict[str, int] = Field(default_factory=dict)
     """Epochs each stage really ran (early stopping may end one)."""
+    layer_pairs: dict[str, list[LayersCompared]] = Field(default_factory=dict)
+    """Kind of each loss that looks at layers → those it compared."""
     device: str
     environment: dict[str, str] = Field(default_factory=dict)
     """Versions of what made the numbers."""

@@ -10,7 +10,7 @@ from stillhouse.spec.errors import FieldError, InvalidSpec
 from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import Finetune, JobSpec, Teacher, Training
 from stillhouse.spec.limits import Limits
-from stillhouse.spec.losses import Ce, Kd, Loss, Softened, usual_weight
+from stillhouse.spec.losses import Ce, Kd, Layered, Loss, Softened, usual_weight
 from stillhouse.spec.students import Architecture, Mlp
 
 DEFAULT_TEMPERATURE = 4.0
@@ -23,7 +23,7 @@ def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: D
     `teacher_facts` are the facts of the data a `model` teacher was made on. Raises InvalidSpec with one entry
     per field that does not fit the data, the teacher or the limits.
     """
-    wrong = [*_task_errors(spec, facts), *_student_errors(spec, facts, limits)]
+    wrong = [*_task_errors(spec, facts), *_student_errors(spec, facts, limits), *_loss_errors(spec)]
     wrong += _teacher_errors(spec, facts, limits, teacher_facts)
     resolved = _resolved(spec, facts, limits) if not wrong else spec
     wrong += _training_errors(resolved, facts, limits)
@@ -88,6 +88,18 @@ def _class_difference(teacher: DataFacts, facts: DataFacts) -> str:
         f"{b!r} where the teacher has {a!r}" for a, b in zip(teacher.classes, facts.classes, strict=True) if a != b
     )
     return f"The classes differ: the dataset has {other}. They must be the same in the same order."
+
+
+def _loss_errors(spec: JobSpec) -> list[FieldError]:
+    """A network whose last layer nothing trains gives random answers, however good its hidden layers."""
+    if isinstance(spec.losses, str) or spec.finetune is not None:
+        return []
+    at_work = [loss for loss in spec.losses if isinstance(loss.weight, str) or loss.weight > 0]
+    if not all(isinstance(loss, Layered) for loss in at_work):
+        return []
+    names = " and ".join(loss.kind for loss in at_work)
+    detail = f"{names} look at hidden layers alone, so nothing trains the last one: add ce or kd, or a finetune stage."
+    return [FieldError(pointer="/losses", code="last_layer_untrained", detail=detail)]
 
 
 def _training_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[FieldError]:

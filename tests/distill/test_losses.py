@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.losses import LOSSES, ce, kd, needs_teacher, weighted
+from distill.losses import LOSSES, Batch, Objective, Targets, ce, kd, needs_teacher
 from distill.losses.registry import register
+from distill.taps import Outputs
 from stillhouse.spec import LOSSES as SPEC_LOSSES
 from stillhouse.spec.losses import Ce, Kd
 
@@ -23,6 +24,11 @@ def logits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     student = torch.randn(ROWS, CLASSES, generator=stream, dtype=torch.float64) * 3
     teacher = torch.randn(ROWS, CLASSES, generator=stream, dtype=torch.float64) * 3
     return student, teacher, torch.tensor([0, 1, 2, 3, 4, 0, 1])
+
+
+def batch(student: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None) -> Batch:
+    given = None if teacher is None else Outputs(teacher)
+    return Batch(Outputs(student), given, Targets(labels), torch.arange(len(labels)))
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -201,7 +207,7 @@ def test_the_sum_is_weighted_and_its_parts_are_not(logits: Any) -> None:
     student, teacher, labels = logits
     student.requires_grad_()
     losses = (Kd(kind="kd", temperature=4.0, weight=0.9), Ce(kind="ce", weight=0.1))
-    total, parts = weighted(losses, student, labels, teacher)
+    total, parts = Objective(losses)(batch(student, labels, teacher))
     assert parts["kd"].item() == pytest.approx(kd(student, teacher, temperature=4.0).item())
     assert parts["ce"].item() == pytest.approx(ce(student, labels).item())
     assert total.item() == pytest.approx(0.9 * parts["kd"].item() + 0.1 * parts["ce"].item(), rel=1e-12)
@@ -215,9 +221,10 @@ def test_only_losses_that_read_the_teacher_ask_for_one(logits: Any) -> None:
     soft = (Kd(kind="kd", temperature=4.0, weight=1.0),)
     assert not needs_teacher(hard)
     assert needs_teacher(soft)
-    assert weighted(hard, student, labels, None)[0].item() == pytest.approx(ce(student, labels).item())
+    given = batch(student, labels, None)
+    assert Objective(hard)(given)[0].item() == pytest.approx(ce(student, labels).item())
     with pytest.raises(ValueError, match="teacher's logits"):
-        weighted(soft, student, labels, None)
+        Objective(soft)(given)
 
 
 def _params(kind: str) -> Kd | Ce:

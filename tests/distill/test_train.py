@@ -15,6 +15,7 @@ from distill.evaluate import score
 from distill.reporter import Reporter
 from distill.seeds import derive
 from distill.students import build
+from distill.taps import Outputs
 from distill.train import Stage, fit
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import LogLine, Metrics, Progress, TrainerEvent
@@ -125,7 +126,7 @@ def test_the_reported_loss_is_the_mean_over_rows_not_over_batches(data: Dataset)
 def test_the_parts_of_the_loss_are_named_and_add_up(data: Dataset) -> None:
     net, log = network(data), Log()
     teacher = torch.randn(1257, 10, generator=torch.Generator().manual_seed(0))
-    fit(net, [replace(STAGE, losses=SOFT)], data, lambda batch, x: teacher[batch], log.reporter)
+    fit(net, [replace(STAGE, losses=SOFT)], data, lambda batch, x: Outputs(teacher[batch]), log.reporter)
     kd, ce, total = (log.series(f"distilling/{name}") for name in ("loss_kd", "loss_ce", "loss"))
     assert total == pytest.approx([0.9 * a + 0.1 * b for a, b in zip(kd, ce, strict=True)])
     assert len(total) == 3
@@ -135,9 +136,9 @@ def test_cached_labels_are_found_by_position_under_any_shuffle(data: Dataset) ->
     net = network(data)
     inputs = data.inputs(data.rows["train"])
 
-    def teaching(batch: Tensor, x: Tensor) -> Tensor:
+    def teaching(batch: Tensor, x: Tensor) -> Outputs:
         assert torch.equal(inputs[batch], x)
-        return torch.zeros(len(x), 10)
+        return Outputs(torch.zeros(len(x), 10))
 
     fit(net, [replace(STAGE, losses=SOFT, epochs=2)], data, teaching, Log().reporter)
 
@@ -156,9 +157,9 @@ def test_every_epoch_has_an_order_of_its_own_and_student_and_baseline_share_them
     def orders(phase: Phase) -> list[Tensor]:
         seen: list[Tensor] = []
 
-        def teaching(batch: Tensor, x: Tensor) -> Tensor:
+        def teaching(batch: Tensor, x: Tensor) -> Outputs:
             seen.append(batch)
-            return torch.zeros(len(batch), 10)
+            return Outputs(torch.zeros(len(batch), 10))
 
         stage = replace(STAGE, phase=phase, losses=SOFT, batch_size=2048)
         fit(network(data), [stage], data, teaching, Log().reporter)

@@ -5,27 +5,46 @@ from typing import Annotated
 from pydantic import Field
 
 from stillhouse.spec.losses.dials import LossParams, Softened, Temperature, Weight
+from stillhouse.spec.losses.feature import AttentionTransfer, Fitnet, Nst, Review, Vid
+from stillhouse.spec.losses.layers import Layered, LayerPair
+from stillhouse.spec.losses.relation import Cc, Crd, Pkt, Rkd, Similarity
 from stillhouse.spec.losses.response import Ce, Dist, Dkd, Jsd, Kd, LogitCosine, LogitMse, ReverseKl
 
 __all__ = [
     "LOSSES",
+    "AttentionTransfer",
+    "Cc",
     "Ce",
+    "Crd",
     "Dist",
     "Dkd",
+    "Fitnet",
     "Jsd",
     "Kd",
+    "LayerPair",
+    "Layered",
     "LogitCosine",
     "LogitMse",
     "Loss",
     "LossParams",
+    "Nst",
+    "Pkt",
     "ReverseKl",
+    "Review",
+    "Rkd",
+    "Similarity",
     "Softened",
     "Temperature",
+    "Vid",
     "Weight",
     "usual_weight",
 ]
 
-Loss = Annotated[Kd | ReverseKl | Jsd | LogitMse | LogitCosine | Dkd | Dist | Ce, Field(discriminator="kind")]
+Response = Kd | ReverseKl | Jsd | LogitMse | LogitCosine | Dkd | Dist | Ce
+Feature = Fitnet | AttentionTransfer | Review | Vid | Nst
+Relation = Rkd | Similarity | Pkt | Cc | Crd
+
+Loss = Annotated[Response | Feature | Relation, Field(discriminator="kind")]
 """Any loss, told apart by `kind`."""
 
 LOSSES: dict[str, type[LossParams]] = {
@@ -37,6 +56,16 @@ LOSSES: dict[str, type[LossParams]] = {
     "dkd": Dkd,
     "dist": Dist,
     "ce": Ce,
+    "fitnet": Fitnet,
+    "attention-transfer": AttentionTransfer,
+    "review": Review,
+    "vid": Vid,
+    "nst": Nst,
+    "rkd": Rkd,
+    "similarity": Similarity,
+    "pkt": Pkt,
+    "cc": Cc,
+    "crd": Crd,
 }
 """The closed catalogue; the engine registers the maths of each of these kinds."""
 
