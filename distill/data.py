@@ -1,6 +1,7 @@
 """A stored dataset in memory: all rows as two tensors, the splits as lists of row numbers."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -41,9 +42,19 @@ class Dataset:
         """Row numbers of `split` in order, cut so that one chunk of inputs stays small."""
         return list(torch.split(self.rows[split], max(1, min(most, _CHUNK_NUMBERS // self.facts.inputs))))
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """Raw values of these rows, as they are stored."""
+        return self.x[rows]
+
     def inputs(self, rows: Tensor) -> Tensor:
         """Raw values of these rows as float32: what a network takes."""
-        return self.x[rows].float()
+        return self.gather(rows).float()
+
+    @cached_property
+    def white(self) -> float:
+        """The brightest value of images: 255, or the greatest of the training split where it has fewer than 8 bits."""
+        greatest = max(float(self.gather(rows).max()) for rows in self.chunks("train"))
+        return greatest if 0 < greatest < 128 else 255.0
 
 
 def read_dataset(path: Path) -> Dataset:

@@ -37,6 +37,7 @@ _MODULES = (
     "sympy.tensor.tensor",
     "numpy.ctypeslib",
     "numpy.ma",
+    "torchvision.transforms.v2.functional",  # RandAugment
 )
 
 

@@ -17,7 +17,7 @@ from stillhouse.spec.base import (
 from stillhouse.spec.facts import Task
 from stillhouse.spec.ids import DatasetId, ModelId
 from stillhouse.spec.losses import Loss, Softened, Temperature
-from stillhouse.spec.students import Architecture
+from stillhouse.spec.students import Architecture, Student
 from stillhouse.spec.webhook import Webhook
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
@@ -34,6 +34,19 @@ class EarlyStopping(Contract):
     """Improvement smaller than this does not count."""
 
 
+class RandAugment(Contract):
+    """A few random operations on each image, all of one strength (Cubuk et al. 2019, arXiv:1909.13719), as torchvision
+    defines them: shear, shift, rotate, brightness, colour, contrast, sharpness, posterize, solarize, equalize …"""
+
+    ops: Annotated[int, Field(ge=1, le=8)] = 2
+    """Operations on each image, one after the other."""
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Their strength, from 0, none, to 30."""
+
+
+MixingAlpha = Annotated[float, Field(ge=0, le=100)]
+
+
 class Augmentation(Contract):
     """Random views of training images. Teacher and student always see the same view."""
 
@@ -41,6 +54,17 @@ class Augmentation(Contract):
     """Shift each image by up to this many pixels in each direction; what enters is zero."""
     horizontal_flip: bool = False
     """Mirror each image with probability one half."""
+    colour_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength s: brightness, contrast and saturation of each image are each multiplied by between 1 - s and 1 + s."""
+    rand_augment: RandAugment | None = None
+    random_erasing: Probability = 0.0
+    """Probability that a rectangle of 2 to 33 % of an image becomes zero (Zhong et al. 2017, arXiv:1708.04896)."""
+    mixup: MixingAlpha = 0.0
+    """α > 0: each row becomes λ · itself + (1 - λ) · another of its batch, and so does its label, λ ~ Beta(α, α) (Zhang
+    et al. 2017, arXiv:1710.09412). Works on tables too. 0: off."""
+    cutmix: MixingAlpha = 0.0
+    """α > 0: a rectangle of each image is replaced by that of another of its batch, and the label in the same share
+    (Yun et al. 2019, arXiv:1905.04899). With mixup too, each batch takes one of the two. 0: off."""
 
 
 class Training(Contract):
@@ -52,11 +76,15 @@ class Training(Contract):
     """Rows per step. auto: 128, or 32 when there are fewer than 1,280 training rows."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: LearningRate | Auto = AUTO
-    """Peak step size. auto: 0.003 for adamw and adam on an mlp, 0.002 on a network with batch norm, 0.05 for sgd."""
+    """Peak step size. auto: 0.003 for adamw and adam on an mlp, 0.002 on a network with batch norm,
+    0.001 on a timm network (0.0003 with published weights); 0.05 for sgd (0.01 with published weights)."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] | Auto = AUTO
     """auto: 0.01 for adamw, 0 for adam, 0.0005 for sgd."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | Auto = AUTO
     """Nesterov momentum of sgd. auto: 0.9. The other optimizers take none."""
+    max_norm: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Longest vector of incoming weights a unit of a linear layer may have; longer ones are shortened after each step
+    (Srivastava et al. 2014, JMLR 15 §5.1). A partner of dropout."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the step size falls to zero over all steps; constant keeps it."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0.0
@@ -176,7 +204,7 @@ class JobSpec(Contract):
     """auto: what the dataset is."""
     teacher: Teacher
     dataset: DatasetRef
-    student: Architecture
+    student: Student
     temperature: Temperature | Auto = AUTO
     """Short for the temperature of every loss that softens, such as `kd`. auto: 4."""
     losses: Annotated[tuple[Loss, ...], LaxTuple, Field(min_length=1, max_length=16)] | Auto = AUTO

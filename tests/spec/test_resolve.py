@@ -157,3 +157,25 @@ def test_classes_are_evened_by_weights_or_by_sampling_and_the_choice_is_echoed()
         assert {key: training[key] for key in choice} == choice
     with pytest.raises(ValueError, match="take one of the two"):
         written(training={"class_weights": "balanced", "sampling": "balanced"})
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [{"colour_jitter": 0.2}, {"rand_augment": {}}, {"random_erasing": 0.1}, {"cutmix": 1.0}, {"crop_padding": 1}],
+    ids=lambda a: next(iter(a)),
+)
+def test_all_augmentation_but_mixup_is_for_images(augmentation: dict[str, Any]) -> None:
+    assert wrong(written(training={"augmentation": augmentation}), TABLE) == {
+        "/training/augmentation": "not_for_tables"
+    }
+    resolve(written(training={"augmentation": augmentation}), DIGITS, Limits())
+    resolve(written(training={"augmentation": {"mixup": 0.2}}), TABLE, Limits())
+
+
+def test_operations_on_colours_need_one_or_three_channels() -> None:
+    four = DIGITS.model_copy(update={"shape": (4, 8, 8)})
+    augmentation = {"colour_jitter": 0.2, "rand_augment": {"ops": 1}, "crop_padding": 1, "mixup": 1.0}
+    assert wrong(written(training={"augmentation": augmentation}), four) == {
+        "/training/augmentation/colour_jitter": "not_for_these_images",
+        "/training/augmentation/rand_augment": "not_for_these_images",
+    }
