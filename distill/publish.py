@@ -23,7 +23,7 @@ from stillhouse import __version__
 from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished
-from stillhouse.spec.report import Latency, OnnxCheck, Report
+from stillhouse.spec.report import ChosenStudent, Latency, OnnxCheck, Report
 from stillhouse.spec.states import Phase, Verdict
 
 _LATENCY_BATCHES = (1, 64)
@@ -34,6 +34,7 @@ def publish(
     data: Dataset,
     models: list[Model],
     scores: list[Score],
+    chosen: ChosenStudent | None,
     epochs: dict[str, int],
     pairs: Mapping[str, tuple[Pair, ...]],
     output: Path,
@@ -52,7 +53,7 @@ def publish(
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
         exported = _exported(spec, data, models, folder, reporter)
-        report, verdict = _report(spec, data, models, scores, exported, reporter, epochs, pairs)
+        report, verdict = _report(spec, data, models, scores, chosen, exported, reporter, epochs, pairs)
         folder.write("report.json", "report", _json(report))
         folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
         folder.write_checksums()
@@ -106,6 +107,7 @@ def _report(
     data: Dataset,
     models: list[Model],
     scores: list[Score],
+    chosen: ChosenStudent | None,
     exported: Exported,
     reporter: Reporter,
     epochs: dict[str, int],
@@ -127,6 +129,7 @@ def _report(
     targets, verdict = judge(spec.targets, rows[1])
     report = Report(
         models=rows,
+        chosen_student=chosen,
         gap_recovered=gap_recovered(rows[0], rows[1], rows[2] if len(rows) > 2 else None),
         targets=targets,
         onnx=exported.check,

@@ -1,5 +1,6 @@
 """One distillation, from top to bottom."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from distill import labels
 from distill.augment import moves
+from distill.batches import bounds
+from distill.choice import choose
 from distill.data import Dataset, measure, read_dataset, unusable
 from distill.device import memory_guard, pick, repeatable
 from distill.evaluate import score
@@ -19,6 +22,8 @@ from distill.publish import publish
 from distill.reporter import Reporter
 from distill.seeds import derive
 from distill.students import build
+from distill.students.from_timm import make_ready
+from distill.students.shrink import inherit, recalibrate
 from distill.taps import Outputs, Pair, outputs
 from distill.train import Stage, Teaching, fit, stage_of
 from stillhouse.spec import JobSpec, concrete
@@ -26,8 +31,9 @@ from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, TrainerEvent
 from stillhouse.spec.losses import Ce, Loss
 from stillhouse.spec.states import Phase
-from stillhouse.spec.students import Architecture
+from stillhouse.spec.students import Architecture, Shrink
 
+_RECALIBRATION_ROWS = 1024
 _HARD_LABELS: tuple[Loss, ...] = (Ce(kind="ce", weight=1.0),)
 
 
@@ -69,16 +75,23 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
             f"Read {rows['train']} training, {rows['validation']} validation and {rows['test']} test rows "
             f"of {len(data.facts.classes)} classes; training on {device.type}."
         )
+        if data.facts.unlabelled:
+            reporter.say(
+                f"{data.facts.unlabelled:,} training rows have no label: losses that read the teacher alone use them."
+            )
         reporter.advance(step=1)
 
     def fresh(architecture: Architecture, seed: int, stream: str) -> nn.Module:
         # Drawn on the CPU, so every device starts from the same weights.
         torch.default_generator.manual_seed(derive(seed, stream, "init"))
-        return build(architecture, data.facts, statistics.mean, statistics.std).to(device)
+        net = build(architecture, data.facts, statistics.mean, statistics.std)
+        make_ready(net, architecture, data.facts)
+        return net.to(device)
 
     epochs: dict[str, int] = {}
     seed = concrete(spec.training.seed)
-    student = fresh(spec.student, seed, "student")
+    architecture, chosen = choose(spec.student, data, statistics, lambda net: fresh(net, seed, "student"), reporter)
+    student = fresh(architecture, seed, "student")
 
     # 1. The teacher: trained here on the labels, or loaded. First, which of its layers the losses look at: what does
     # not fit is found before anything is spent.
@@ -86,12 +99,14 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
         net = fresh(recipe.architecture, concrete(recipe.seed), "teacher")
         pairs = _pairs(spec, student, net, data, reporter)
         stage = stage_of(recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
-        epochs[stage.phase] = fit(net, [stage], data, None, reporter)
+        epochs[stage.phase] = fit(net, [stage], data.labelled(), None, reporter)
         teacher = trained_model("teacher", net, recipe.architecture, data.facts, statistics)
     else:
         teacher = _loaded_teacher(io.teacher, data)
         pairs = _pairs(spec, student, teacher.net, data, reporter)
     _introduce(teacher, data, reporter)
+    if isinstance(spec.student, Shrink):
+        _start_from(teacher, student, architecture, data, reporter)
 
     # 2. Its outputs on the training split: computed once, or live when every epoch shows other views or the losses look
     # inside it.
@@ -100,12 +115,17 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
 
     # 3. The student, and the same student without a teacher: same first weights, batches, steps and step sizes.
     for stage in stages:
-        epochs[stage.phase] = fit(student, [stage], data, teaching if needs_teacher(stage.losses) else None, reporter)
-    models = [teacher, trained_model("student", student, spec.student, data.facts, statistics)]
+        reads = needs_teacher(stage.losses)  # or there is nothing to learn from rows without a label
+        seen, taught = (data, teaching) if reads else (data.labelled(), None)
+        epochs[stage.phase] = fit(student, [stage], seen, taught, reporter)
+    models = [teacher, trained_model("student", student, architecture, data.facts, statistics)]
     if spec.evaluation.baseline:
-        baseline = fresh(spec.student, seed, "student")
-        epochs[Phase.TRAINING_BASELINE] = fit(baseline, _without_teacher(stages), data, None, reporter)
-        models.append(trained_model("baseline", baseline, spec.student, data.facts, statistics))
+        # Of a shrunk student too the baseline starts at random: layers of the teacher are a lesson as well.
+        baseline = fresh(architecture, seed, "student")
+        epochs[Phase.TRAINING_BASELINE] = fit(
+            baseline, _without_teacher(stages, data), data.labelled(), None, reporter
+        )
+        models.append(trained_model("baseline", baseline, architecture, data.facts, statistics))
 
     # 4. Measured on the rows none of them was trained on.
     with reporter.phase(Phase.EVALUATING, steps=len(models)):
@@ -115,7 +135,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
             reporter.advance(step=step)
 
     # 5. The files and the report.
-    return publish(spec, data, models, scores, epochs, pairs, io.output, reporter)
+    return publish(spec, data, models, scores, chosen, epochs, pairs, io.output, reporter)
 
 
 def _refuse_empty_splits(data: Dataset) -> None:
@@ -155,14 +175,34 @@ def _stages(spec: JobSpec, pairs: Mapping[str, tuple[Pair, ...]]) -> list[Stage]
     return [first, last]
 
 
-def _without_teacher(stages: list[Stage]) -> list[Stage]:
-    """The same stages on the labels alone, keeping the label smoothing the spec gives its ce loss."""
+def _without_teacher(stages: list[Stage], data: Dataset) -> list[Stage]:
+    """The same stages on the labels alone, keeping the label smoothing the spec gives its ce loss.
+
+    Where the student also sees rows without a label, the baseline gets as many steps: more epochs over fewer rows.
+    """
     out = []
     for stage in stages:
         smoothing = next((loss.label_smoothing for loss in stage.losses if isinstance(loss, Ce)), 0.0)
         hard = Ce(kind="ce", weight=1.0, label_smoothing=smoothing)
-        out.append(replace(stage, phase=Phase.TRAINING_BASELINE, losses=(hard,)))
+        longer = _as_many_steps(stage, data) if needs_teacher(stage.losses) else stage
+        out.append(replace(longer, phase=Phase.TRAINING_BASELINE, losses=(hard,)))
     return out
+
+
+def _as_many_steps(stage: Stage, data: Dataset) -> Stage:
+    """`stage` stretched so that over the labelled rows it takes the steps it takes over all."""
+    if not data.facts.unlabelled:
+        return stage
+    every, labelled = (len(bounds(len(some.rows["train"]), stage.batch_size)) for some in (data, data.labelled()))
+    patient = stage.early_stopping
+    if patient is not None:
+        patient = patient.model_copy(update={"patience": math.ceil(patient.patience * every / labelled)})
+    return replace(
+        stage,
+        epochs=round(stage.epochs * every / labelled),
+        warmup_epochs=stage.warmup_epochs * every / labelled,
+        early_stopping=patient,
+    )
 
 
 def _loaded_teacher(folder: Path | None, data: Dataset) -> Model:
@@ -189,6 +229,20 @@ def _introduce(teacher: Model, data: Dataset, reporter: Reporter) -> None:
     if len(data.rows["validation"]):
         found = score(teacher.net, data, "validation")
         reporter.say(f"The teacher is right on {found.accuracy:.2%} of {found.rows:,} validation rows.")
+
+
+def _start_from(
+    teacher: Model, student: nn.Module, architecture: Architecture, data: Dataset, reporter: Reporter
+) -> None:
+    """Give a shrunk student the teacher's layers, as far as they go."""
+    try:
+        taken, total = inherit(student, teacher.net, architecture, teacher.config.architecture)
+    except ValueError as error:
+        hint = "Name an architecture as the student."
+        raise JobFailure("teacher_unusable", f"The teacher cannot be shrunk: {error}.", hint=hint) from error
+    if len(data.rows["train"]) > 1:
+        recalibrate(student, data.inputs(data.rows["train"][:_RECALIBRATION_ROWS]))
+    reporter.say(f"The student starts from the teacher: {taken:,} of {total:,} parameters are taken over.")
 
 
 def _teaching(teacher: Model, data: Dataset, io: RunIO, stage: Stage, reporter: Reporter) -> Teaching | None:

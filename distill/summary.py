@@ -1,6 +1,7 @@
 """The report: what was measured, set side by side, and what a careful reader must know about it."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +16,7 @@ from stillhouse.spec.job import Targets
 from stillhouse.spec.losses import Kd
 from stillhouse.spec.report import Latency, LayersCompared, Measured, TargetResult
 from stillhouse.spec.states import Verdict
-from stillhouse.spec.students import Architecture, Cnn, Mlp, Resnet
+from stillhouse.spec.students import Architecture, Cnn, Mlp, Mobilenet, Resnet
 
 _FEW_TEST_ROWS = 200
 _SMALL_STUDENT = 100_000  # parameters
@@ -30,7 +31,10 @@ def describe(architecture: Architecture, facts: DataFacts) -> str:
         return "cnn " + "-".join(map(str, (facts.shape[0], *architecture.channels, len(facts.classes))))
     if isinstance(architecture, Resnet):
         return f"resnet-{architecture.depth} width {architecture.width}"
-    return f"mobilenet width {architecture.width:g} depth {architecture.depth}"
+    if isinstance(architecture, Mobilenet):
+        return f"mobilenet width {architecture.width:g} depth {architecture.depth}"
+    enlarged = "" if architecture.input_size is None else f" at {architecture.input_size} px"
+    return f"timm {architecture.architecture}{enlarged}"
 
 
 def measured(
@@ -45,6 +49,7 @@ def measured(
     latency: list[Latency],
 ) -> Measured:
     """The row of one model in the table."""
+    per_class = _per_class(score.classes, data)
     agreement = float((score.classes == teacher.classes).double().mean())
     return Measured(
         role=role,
@@ -58,7 +63,8 @@ def measured(
         parameters=parameters,
         size_bytes=size_bytes,
         latency=latency,
-        per_class_accuracy=_per_class(score.classes, data),
+        balanced_accuracy=_mean([share for share in per_class.values() if share is not None]),
+        per_class_accuracy=per_class,
     )
 
 
@@ -164,6 +170,10 @@ def _per_class(given: Tensor, data: Dataset) -> dict[str, float | None]:
     right = torch.bincount(labels[given.cpu() == labels], minlength=classes).tolist()
     rows = torch.bincount(labels, minlength=classes).tolist()
     return {name: r / n if n else None for name, r, n in zip(data.facts.classes, right, rows, strict=True)}
+
+
+def _mean(shares: list[float]) -> float:
+    return math.fsum(shares) / len(shares)
 
 
 def _at_least(name: str, wanted: float, found: float) -> TargetResult:

@@ -15,6 +15,7 @@ from stillhouse.spec.errors import JobFailure, NotFound
 from stillhouse.spec.events import Finished, ModelConfig, OutputFile
 from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import JobSpec
+from stillhouse.spec.students import architecture_of
 from worker.folder import AttemptFolder
 from worker.order import Order
 
@@ -95,7 +96,7 @@ def threads_for(spec: JobSpec, facts: DataFacts, settings: Settings) -> int:
     """
     if settings.trainer_threads is not None:
         return settings.trainer_threads
-    trained = [(spec.student, spec.training)]
+    trained = [(architecture_of(spec.student), spec.training)]
     if spec.teacher.train is not None:
         trained.append((spec.teacher.train.architecture, spec.teacher.train))
     # Forward, gradients of inputs, gradients of weights: about three passes.

@@ -19,9 +19,9 @@ from stillhouse.spec.facts import DataFacts, DataReport, Split
 from stillhouse.spec.job import DatasetRef, JobSpec, Teacher, Training
 from stillhouse.spec.problems import field_errors
 from stillhouse.spec.resolve import resolve
+from stillhouse.spec.students import architecture_of
 from stillhouse.spec.views import Estimate
 
-_BYTES_PER_PARAMETER = 4
 _NEEDED: tuple[tuple[Split, str], ...] = (("train", "learn from"), ("test", "be measured on"))
 
 
@@ -44,7 +44,13 @@ def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
     facts = DataFacts.model_validate(dataset.facts)
     _check_splits(spec.dataset, facts)
     teacher = _teacher(parts, project_id, spec.teacher)
-    resolved = resolve(spec, facts, parts.settings.limits, teacher_facts=None if teacher is None else teacher.facts)
+    resolved = resolve(
+        spec,
+        facts,
+        parts.settings.limits,
+        teacher_facts=None if teacher is None else teacher.facts,
+        teacher_architecture=None if teacher is None else teacher.architecture,
+    )
     return Fitted(spec=spec, resolved=resolved, dataset=dataset, facts=facts, teacher=teacher)
 
 
@@ -61,11 +67,11 @@ def parse_spec(body: JsonBody) -> JobSpec:
 def estimate(fitted: Fitted) -> Estimate:
     """What the job would cost, worked out without running it."""
     spec, facts = fitted.resolved, fitted.facts
-    student = spec.student.parameters(facts)
+    student = architecture_of(spec.student)
     return Estimate(
         teacher_parameters=_teacher_parameters(fitted),
-        student_parameters=student,
-        student_size_bytes=student * _BYTES_PER_PARAMETER,
+        student_parameters=student.parameters(facts),
+        student_size_bytes=student.file_bytes(facts),
         steps=_steps(spec, facts),
     )
 
@@ -79,7 +85,8 @@ def warnings(fitted: Fitted) -> list[str]:
             f"{report.duplicates_across_splits} validation or test rows also stand in the training split: "
             "every accuracy will look better than it is."
         )
-    teacher, student = _teacher_parameters(fitted), fitted.resolved.student.parameters(fitted.facts)
+    teacher = _teacher_parameters(fitted)
+    student = architecture_of(fitted.resolved.student).parameters(fitted.facts)
     if teacher is not None and student >= teacher:
         found.append(f"The student ({student:,} parameters) is no smaller than the teacher ({teacher:,}).")
     return found
@@ -142,17 +149,17 @@ def _teacher_parameters(fitted: Fitted) -> int | None:
 
 
 def _steps(spec: JobSpec, facts: DataFacts) -> int:
-    student = _stage_steps(spec.training, facts)
+    student = _stage_steps(spec.training, facts.rows["train"])
     if spec.finetune is not None:
-        student += concrete(spec.finetune.epochs) * _steps_per_epoch(spec.training, facts)
-    teacher = 0 if spec.teacher.train is None else _stage_steps(spec.teacher.train, facts)
+        student += concrete(spec.finetune.epochs) * _steps_per_epoch(spec.training, facts.labelled)
+    teacher = 0 if spec.teacher.train is None else _stage_steps(spec.teacher.train, facts.labelled)
     # The baseline is the same student with the same budget.
     return teacher + student * (2 if spec.evaluation.baseline else 1)
 
 
-def _stage_steps(training: Training, facts: DataFacts) -> int:
-    return concrete(training.epochs) * _steps_per_epoch(training, facts)
+def _stage_steps(training: Training, rows: int) -> int:
+    return concrete(training.epochs) * _steps_per_epoch(training, rows)
 
 
-def _steps_per_epoch(training: Training, facts: DataFacts) -> int:
-    return math.ceil(facts.rows["train"] / concrete(training.batch_size))
+def _steps_per_epoch(training: Training, rows: int) -> int:
+    return math.ceil(rows / concrete(training.batch_size))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 # Imported for their registration.
-from distill.students import cnn, mlp, mobilenet, resnet  # noqa: F401
+from distill.students import cnn, from_timm, mlp, mobilenet, resnet  # noqa: F401
 from distill.students.normalize import Normalize
 from distill.students.registry import STUDENTS
 from stillhouse.spec import DataFacts

@@ -10,7 +10,7 @@ from rich.text import Text
 from stillhouse.cli.text import age, clean, duration, milliseconds, percent, size
 from stillhouse.spec.report import Measured, Report
 from stillhouse.spec.states import JobStatus
-from stillhouse.spec.students import Architecture
+from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
 
 STATUS_STYLE = {
@@ -139,7 +139,7 @@ def dataset_view(dataset: Dataset) -> RenderableType:
         ("name", clean(dataset.name)),
         ("task", f"{facts.task}, {len(facts.classes)} classes"),
         ("one row", shape),
-        ("rows", rows),
+        ("rows", rows + (f"; {facts.unlabelled:,} of train without a label" if facts.unlabelled else "")),
         ("kept", f"{report.rows_kept:,} of {report.rows_read:,}, {report.rows_dropped:,} dropped"),
         ("duplicates", f"{report.duplicates:,}, of them across splits {report.duplicates_across_splits:,}"),
         ("stored", f"{size(dataset.bytes)}, sha256 {dataset.sha256}"),
@@ -230,7 +230,7 @@ def validated_view(validated: ValidatedJob) -> RenderableType:
     for name, value in (
         ("task", str(resolved.task)),
         ("teacher", teacher + count),
-        ("student", f"{architecture(resolved.student)}, {student}"),
+        ("student", f"{in_words(architecture_of(resolved.student))}, {student}"),
         ("temperature", str(resolved.temperature)),
         ("steps", f"{estimate.steps:,} in all stages"),
     ):
@@ -239,10 +239,14 @@ def validated_view(validated: ValidatedJob) -> RenderableType:
     return Group(Text("The spec is valid; nothing was submitted.", style="green"), head, *warnings)
 
 
-def architecture(net: Architecture) -> str:
-    """`mlp hidden=[32]`: the dials that are not at their default."""
-    dials = net.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    return " ".join([net.name, *(f"{dial}={value}" for dial, value in dials.items())])
+def architecture(student: Student) -> str:
+    """`mlp hidden=[32]`: the dials that are not at their default; of a budget what it allows."""
+    if isinstance(student, WithinBudget):
+        limits = student.budget.model_dump(exclude_none=True)
+        return "largest with " + ", ".join(f"{name} ≤ {most:g}" for name, most in limits.items())
+    if isinstance(student, Shrink):
+        return f"shrink width={student.width} depth={student.depth}"
+    return in_words(student)
 
 
 def _gap(share: float) -> str:

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from stillhouse.spec.base import View
 from stillhouse.spec.facts import Split
+from stillhouse.spec.students import Architecture
 
 
 class Latency(View):
@@ -38,6 +39,9 @@ class Measured(View):
     """model.safetensors of this model."""
     latency: list[Latency] = Field(default_factory=list)
     """Empty when the model was not exported."""
+    balanced_accuracy: float | None = None
+    """Mean of `per_class_accuracy` over the classes that have test rows (macro recall): every class counts alike. None
+    in reports from before it was measured."""
     per_class_accuracy: dict[str, float | None]
 
 
@@ -79,11 +83,34 @@ class LayersCompared(View):
     teacher_shape: list[int]
 
 
+class Candidate(View):
+    """A network that a budget could have chosen."""
+
+    student: Architecture
+    parameters: int
+    macs: int
+    size_bytes: int
+    """Of model.safetensors, rounded up."""
+    latency_ms: float | None
+    """Median of one row through ONNX Runtime on the worker's CPU; None when it was not measured or could not be."""
+    fits: bool
+
+
+class ChosenStudent(View):
+    """What a budget chose."""
+
+    student: Architecture
+    candidates: list[Candidate]
+    """Those that were looked at on the worker, from the largest down; the last is the student."""
+
+
 class Report(View):
     """report.json."""
 
     models: list[Measured]
     """Teacher, student and, unless switched off, baseline."""
+    chosen_student: ChosenStudent | None = None
+    """When the spec gives a budget."""
     split: Split = "test"
     gap_recovered: float | None
     """(student - baseline) / (teacher - baseline) in accuracy; None without a baseline or a better teacher."""

@@ -8,22 +8,33 @@ import math
 from stillhouse.spec.base import AUTO, concrete
 from stillhouse.spec.errors import FieldError, InvalidSpec
 from stillhouse.spec.facts import DataFacts
-from stillhouse.spec.job import Finetune, JobSpec, Teacher, Training
+from stillhouse.spec.job import Augmentation, Finetune, JobSpec, Teacher, Training
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.losses import Ce, Kd, Layered, Loss, Softened, usual_weight
-from stillhouse.spec.students import Architecture, Mlp
+from stillhouse.spec.settle import architecture_errors, settle_student
+from stillhouse.spec.students import Architecture, Mlp, Timm, candidates_of
 
 DEFAULT_TEMPERATURE = 4.0
 _TARGET_STEPS = 3_000
+_SGD, _SGD_PRETRAINED = 0.05, 0.01
 
 
-def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teacher_facts: DataFacts | None = None) -> JobSpec:
+def resolve(
+    spec: JobSpec,
+    facts: DataFacts,
+    limits: Limits,
+    *,
+    teacher_facts: DataFacts | None = None,
+    teacher_architecture: Architecture | None = None,
+) -> JobSpec:
     """Return `spec` without any `auto`.
 
-    `teacher_facts` are the facts of the data a `model` teacher was made on. Raises InvalidSpec with one entry
-    per field that does not fit the data, the teacher or the limits.
+    `teacher_facts` are the facts of the data a `model` teacher was made on, `teacher_architecture` its network.
+    Raises InvalidSpec with one entry per field that does not fit the data, the teacher or the limits.
     """
-    wrong = [*_task_errors(spec, facts), *_student_errors(spec, facts, limits), *_loss_errors(spec)]
+    student, wrong_student = settle_student(spec, facts, limits, teacher_architecture)
+    spec = spec.model_copy(update={"student": student})
+    wrong = [*_task_errors(spec, facts), *wrong_student, *_loss_errors(spec)]
     wrong += _teacher_errors(spec, facts, limits, teacher_facts)
     resolved = _resolved(spec, facts, limits) if not wrong else spec
     wrong += _training_errors(resolved, facts, limits)
@@ -45,28 +56,9 @@ def _task_errors(spec: JobSpec, facts: DataFacts) -> list[FieldError]:
     ]
 
 
-def _student_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[FieldError]:
-    return _architecture_errors(spec.student, "/student", facts, limits)
-
-
-def _architecture_errors(net: Architecture, pointer: str, facts: DataFacts, limits: Limits) -> list[FieldError]:
-    if reason := net.misfit(facts):
-        return [
-            FieldError(
-                pointer=pointer,
-                code="architecture_misfit",
-                detail=f"The {net.name} does not fit the dataset: {reason}.",
-            )
-        ]
-    if (size := net.parameters(facts)) > limits.max_parameters:
-        detail = f"The network has {size:,} parameters, the limit is {limits.max_parameters:,}: make it narrower."
-        return [FieldError(pointer=pointer, code="too_many_parameters", detail=detail)]
-    return []
-
-
 def _teacher_errors(spec: JobSpec, facts: DataFacts, limits: Limits, teacher: DataFacts | None) -> list[FieldError]:
     if spec.teacher.train is not None:
-        return _architecture_errors(spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits)
+        return architecture_errors(spec.teacher.train.architecture, "/teacher/train/architecture", facts, limits)
     if teacher is None:
         return []
     code, detail = "", ""
@@ -109,6 +101,10 @@ def _training_errors(spec: JobSpec, facts: DataFacts, limits: Limits) -> list[Fi
         stages.append(("/teacher/train", spec.teacher.train))
     if spec.finetune is not None:
         stages.append(("/finetune", spec.finetune))
+    hard = spec.finetune is not None or isinstance(spec.losses, str) or any(isinstance(x, Ce) for x in spec.losses)
+    if spec.training.class_weights != "none" and not hard:
+        detail = "Class weights belong to the ce loss, and no stage of the student has one: add it, or leave them out."
+        wrong.append(FieldError(pointer="/training/class_weights", code="without_effect", detail=detail))
     for pointer, stage in stages:
         wrong += _stage_errors(pointer, stage, facts, limits)
     if spec.resources.max_hours is not None and spec.resources.max_hours > limits.max_hours:
@@ -130,24 +126,29 @@ def _stage_errors(pointer: str, stage: Training | Finetune, facts: DataFacts, li
     if not isinstance(stage.epochs, str) and stage.warmup_epochs > stage.epochs:
         detail = f"Warm-up of {stage.warmup_epochs:g} epochs is longer than the {stage.epochs} epochs of training."
         wrong.append(FieldError(pointer=f"{pointer}/warmup_epochs", code="too_long", detail=detail))
-    moves = stage.augmentation.crop_padding > 0 or stage.augmentation.horizontal_flip
-    if moves and facts.task != "image-classification":
-        wrong.append(
-            FieldError(
-                pointer=f"{pointer}/augmentation",
-                code="not_for_tables",
-                detail="Crops and flips are for images; leave augmentation out.",
-            )
-        )
+    wrong += _augmentation_errors(f"{pointer}/augmentation", stage.augmentation, facts)
     if stage.early_stopping is not None and not facts.rows.get("validation"):
         detail = "Early stopping watches the validation split, and this dataset has none: upload it with one."
         wrong.append(FieldError(pointer=f"{pointer}/early_stopping", code="no_validation_split", detail=detail))
     return wrong
 
 
+def _augmentation_errors(pointer: str, augmentation: Augmentation, facts: DataFacts) -> list[FieldError]:
+    if facts.task != "image-classification":
+        if augmentation == Augmentation(mixup=augmentation.mixup):
+            return []
+        detail = "Tables can be mixed (mixup); all other augmentation is for images. Leave it out."
+        return [FieldError(pointer=pointer, code="not_for_tables", detail=detail)]
+    coloured = [name for name in ("colour_jitter", "rand_augment") if getattr(augmentation, name)]
+    if facts.shape[0] in (1, 3):
+        return []
+    detail = f"It is for gray and colour images; these have {facts.shape[0]} channels. Leave it out."
+    return [FieldError(pointer=f"{pointer}/{name}", code="not_for_these_images", detail=detail) for name in coloured]
+
+
 def _resolved(spec: JobSpec, facts: DataFacts, limits: Limits) -> JobSpec:
     temperature, losses = _losses(spec)
-    training = _training(spec.training, spec.student, facts, limits, seed=0)
+    training = _training(spec.training, candidates_of(spec.student), facts.rows["train"], limits, seed=0)
     changes: dict[str, object] = {
         "task": facts.task,
         "temperature": temperature,
@@ -181,19 +182,22 @@ def _teacher(teacher: Teacher, facts: DataFacts, limits: Limits, *, seed: int) -
     if teacher.train is None:
         return teacher
     return teacher.model_copy(
-        update={"train": _training(teacher.train, teacher.train.architecture, facts, limits, seed=seed)}
+        update={"train": _training(teacher.train, (teacher.train.architecture,), facts.labelled, limits, seed=seed)}
     )
 
 
-def _training(training: Training, net: Architecture, facts: DataFacts, limits: Limits, *, seed: int) -> Training:
-    rows = max(1, facts.rows["train"])
+def _training(
+    training: Training, nets: tuple[Architecture, ...], rows: int, limits: Limits, *, seed: int
+) -> Training:
+    """`rows` are those it trains on."""
+    rows = max(1, rows)
     usual = min(128 if rows >= 1280 else 32, limits.max_batch_size)
     batch = usual if isinstance(training.batch_size, str) else training.batch_size
     steps = math.ceil(rows / batch)
     defaults: dict[str, object] = {
         "epochs": min(200, max(10, round(_TARGET_STEPS / steps)), limits.max_epochs),
         "batch_size": batch,
-        "learning_rate": _learning_rate(training, net),
+        "learning_rate": _learning_rate(training, nets),
         "weight_decay": {"adamw": 0.01, "adam": 0.0, "sgd": 5e-4}[training.optimizer],
         "momentum": 0.9 if training.optimizer == "sgd" else 0.0,
         "precision": "fp32",
@@ -202,9 +206,17 @@ def _training(training: Training, net: Architecture, facts: DataFacts, limits: L
     return training.model_copy(update={k: v for k, v in defaults.items() if getattr(training, k) == AUTO})
 
 
-def _learning_rate(training: Training, net: Architecture) -> float:
+def _learning_rate(training: Training, nets: tuple[Architecture, ...]) -> float:
+    """The step size the most delicate of the networks bears."""
     if training.optimizer == "sgd":
-        return 0.05
+        return min(_SGD_PRETRAINED if isinstance(net, Timm) and net.pretrained else _SGD for net in nets)
+    return min(_adam_rate(net) for net in nets)
+
+
+def _adam_rate(net: Architecture) -> float:
+    if isinstance(net, Timm):
+        # Transformers diverge at what batch norm bears, and published weights are soon forgotten.
+        return 0.0003 if net.pretrained else 0.001
     return 0.003 if isinstance(net, Mlp) else 0.002
 
 

@@ -1,0 +1,100 @@
+"""Architectures of the timm library (Apache-2.0), by name."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.students.registry import register
+from stillhouse.spec import DataFacts
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.students import Architecture, Timm
+
+
+class Enlarge(nn.Module):
+    """[N, C, H, W] → [N, C, side, side], bilinear."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize `x`."""
+        return F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False)
+
+
+@register("timm")
+def from_timm(architecture: Timm, facts: DataFacts) -> nn.Module:
+    """The named network with random weights: [N, C, H, W] → logits [N, classes]. Nothing is downloaded."""
+    net = _created(architecture, facts, pretrained=False)
+    return net if architecture.input_size is None else nn.Sequential(Enlarge(architecture.input_size), net)
+
+
+def make_ready(net: nn.Module, architecture: Architecture, facts: DataFacts) -> None:
+    """Before a network is trained: try one of timm on this data, and load published weights if they are asked for.
+
+    `net` is what `build` gave for `architecture`; other families need nothing. Raises JobFailure `student_unusable`
+    when the network cannot take images of this size, `weights_unavailable` when the weights cannot be had.
+    """
+    if not isinstance(architecture, Timm):
+        return
+    _try(net, architecture, facts)
+    if architecture.pretrained:
+        body = net.get_submodule("network")
+        own = body if architecture.input_size is None else body.get_submodule("1")
+        own.load_state_dict(_published(architecture, facts))
+
+
+def _created(architecture: Timm, facts: DataFacts, *, pretrained: bool) -> nn.Module:
+    # Imported when a job names one of its networks, and not before: the import takes a second or two, which neither
+    # the parent of all trainers nor the other jobs should wait for.
+    import timm
+
+    dials: dict[str, Any] = {}
+    if architecture.facts.grid:
+        dials["img_size"] = architecture.fed(facts)
+    # Some of its networks compute buffers that are not saved, which a network on the meta device would never get.
+    with torch.device("cpu"):
+        return timm.create_model(
+            architecture.architecture,
+            pretrained=pretrained,
+            num_classes=len(facts.classes),
+            in_chans=facts.shape[0],
+            **dials,
+        )
+
+
+def _try(net: nn.Module, architecture: Timm, facts: DataFacts) -> None:
+    """One step forward as in training, without a trace: buffers and random numbers are what they were."""
+    kept = {name: value.clone() for name, value in net.named_buffers()}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            logits = net.train()(torch.zeros(2, *facts.shape))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise _unusable(architecture, facts) from error
+    for name, value in net.named_buffers():
+        value.copy_(kept[name])
+    if not isinstance(logits, Tensor) or logits.shape != (2, len(facts.classes)):
+        raise _unusable(architecture, facts)
+
+
+def _unusable(architecture: Timm, facts: DataFacts) -> JobFailure:
+    height, width = architecture.fed(facts)
+    return JobFailure(
+        "student_unusable",
+        f"timm's {architecture.architecture} gives no logits for images of {facts.shape[0]}×{height}×{width}.",
+        hint=f"Set input_size, best to the {architecture.facts.side} it was designed for, or choose another network.",
+    )
+
+
+def _published(architecture: Timm, facts: DataFacts) -> dict[str, Tensor]:
+    try:
+        return _created(architecture, facts, pretrained=True).state_dict()
+    # The hub's client raises its own errors and those of its transport, which share no class but these.
+    except Exception as error:
+        raise JobFailure(
+            "weights_unavailable",
+            f"The published weights of timm's {architecture.architecture} could not be downloaded.",
+            hint="Leave pretrained out to start from random weights, or give the worker a way to the Hugging Face Hub.",
+        ) from error
