@@ -38,6 +38,7 @@ _MODULES = (
     "numpy.ctypeslib",
     "numpy.ma",
     "torchvision.transforms.v2.functional",  # RandAugment
+    "multiprocessing.synchronize",  # tqdm, where it is installed and torch.fx shows progress with it
 )
 
 
