@@ -4,6 +4,7 @@ Servers are started once per test process; a test gets a database of its own, ma
 """
 
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -91,20 +92,23 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     """A running Valkey."""
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def broker_url(valkey: ValkeyServer) -> Iterator[str]:
-    """A broker that is empty before and after the test."""
-    client = valkey.client() if hasattr(valkey, "client") else None
-    url = f"redis://127.0.0.1:{valkey.port}/0"
-    yield url
-    if client is not None:
-        client.flushall()
+def broker_url(valkey: ValkeyServer) -> str:
+    """The broker. Tests share it, each with a queue of its own."""
+    return f"redis://127.0.0.1:{valkey.port}/0"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on. The server's own search starts at the same port in every process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -18,13 +18,12 @@ from models import jobs, lifecycle
 from models.job import JobRow
 from models.jobs import JobFilter
 from stillhouse.spec.base import Labels, LaxTuple, Name
-from stillhouse.spec.errors import IdempotencyMismatch, Invalid, JobFinished, NotFound, Unavailable
+from stillhouse.spec.errors import IdempotencyMismatch, Invalid, JobFinished, NotFound
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import Job, Page, ValidatedJob
 
 _JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_CANCEL_TRIES = 5
 
 _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(Labels)
 
@@ -135,21 +134,12 @@ def cancel(parts: Parts, project_id: str, job_id: str) -> JobRow:
     """Ask a job to stop. Raises JobFinished when it has already succeeded or failed."""
     with parts.database.write() as session:
         find(session, project_id, job_id)
-        status = _stopped(session, job_id)
+        status = lifecycle.request_cancel(session, job_id)
         row = find(session, project_id, job_id)
         session.refresh(row)
     if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
         raise JobFinished(f"Job {job_id} has {status}; there is nothing to cancel.")
     return row
-
-
-def _stopped(session: Session, job_id: str) -> JobStatus | None:
-    # A job may change between queued and running while we ask; then ask again.
-    for _ in range(_CANCEL_TRIES):
-        status = lifecycle.request_cancel(session, job_id)
-        if status not in (JobStatus.QUEUED, JobStatus.RUNNING):
-            return status
-    raise Unavailable("The job changes too fast to be cancelled just now.", hint="Try again in a moment.")
 
 
 def _record(parts: Parts, project_id: str, fitted: specs.Fitted, idempotency_key: str | None, digest: str) -> JobRow:

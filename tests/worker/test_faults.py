@@ -16,6 +16,7 @@ from models.artifact import ArtifactRow
 from models.job import JobRow
 from models.metric import MetricRow
 from models.model import ModelRow
+from tests.conftest import free_port
 from tests.worker import service as parts
 from tests.worker.service import Service, eventually, gone, spec
 
@@ -178,10 +179,7 @@ def test_a_broker_emptied_while_jobs_wait_loses_none(service: Service) -> None:
 
 
 def test_a_broker_that_is_down_when_jobs_are_submitted_loses_none(service: Service, settings: Settings) -> None:
-    server = ValkeyServer()
-    server.start()
-    port = server.port
-    server.stop()
+    port = free_port()
     apart = settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{port}/0"})
     late = Service(apart, service.database, service.project, service.folder, service.digits)
     try:
