@@ -61,8 +61,6 @@ class Term:
     reads_teacher: bool
     reads_labels: bool = False
     """True when rows without a label are nothing to it."""
-    compute: Compute | None = None
-    """The function of logits that it is; None when it looks at layers."""
     auto_layers: AutoLayers | None = None
     """None when it looks at logits."""
     needs: Literal["maps", "alike", "any"] = "any"
@@ -89,9 +87,7 @@ def register(kind: str, *, reads_teacher: bool, reads_labels: bool = False) -> C
     """Decorator that files a function of logits under its `kind`."""
 
     def file(compute: Compute) -> Compute:
-        LOSSES.register(kind)(
-            Term(lambda params, context: OfLogits(compute, params), reads_teacher, reads_labels, compute)
-        )
+        LOSSES.register(kind)(Term(lambda params, context: OfLogits(compute, params), reads_teacher, reads_labels))
         return compute
 
     return file

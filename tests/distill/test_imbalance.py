@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from distill import RunIO, run
 from distill.data import Dataset, read_dataset
 from distill.evaluate import score
-from distill.losses import LOSSES, Targets, ce
+from distill.losses import Targets, ce
 from distill.sampling import balanced_weights, epoch_order
 from distill.seeds import permutation
 from distill.summary import measured
 from distill.train import fit
 from stillhouse.spec.losses import Ce, Dkd
 from tests.distill.conftest import resolved, store
+from tests.distill.test_losses import compute
 from tests.distill.test_train import STAGE, Log, network
 
 _COMMON, _RARE = 760, 40
@@ -109,7 +110,7 @@ def test_weighted_ce_is_the_closed_form_and_does_not_depend_on_the_neighbours() 
     params = Ce(kind="ce", weight=1.0, label_smoothing=0.2)
 
     def weighted_ce(rows: slice) -> float:
-        return float(LOSSES["ce"].compute(params, student[rows], Targets(labels[rows], weights), None))
+        return float(compute(params, student[rows], Targets(labels[rows], weights), None))
 
     log_q = student.log_softmax(1).numpy()
     target = np.full((5, 3), 0.2 / 3)
@@ -123,10 +124,8 @@ def test_class_weights_leave_other_losses_alone() -> None:
     student, teacher = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels, dkd = torch.tensor([0, 1, 2, 0]), Dkd(kind="dkd", temperature=3.0, weight=1.0)
     weighed = Targets(labels, torch.tensor([9.0, 2.0, 3.0]))
-    assert torch.equal(
-        LOSSES["dkd"].compute(dkd, student, weighed, teacher), LOSSES["dkd"].compute(dkd, student, labels, teacher)
-    )
-    assert not torch.equal(LOSSES["ce"].compute(Ce(kind="ce"), student, weighed, None), ce(student, labels))
+    assert torch.equal(compute(dkd, student, weighed, teacher), compute(dkd, student, labels, teacher))
+    assert not torch.equal(compute(Ce(kind="ce"), student, weighed, None), ce(student, labels))
 
 
 def test_balanced_accuracy_counts_every_class_alike(skewed: Path) -> None:
