@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from distill import RunIO, run
 from distill.data import read_dataset
 from distill.losses import LOSSES, Objective
 from distill.optimisation import optimizer
-from distill.taps import Pair, Point
+from distill.taps import Outputs, Pair, Point, outputs
+from distill.train import fit
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, MetricPoint, Metrics
 from stillhouse.spec.losses import Crd, Fitnet, Kd, Vid
@@ -44,7 +46,7 @@ def job(digits_file: Path, output: Path, **spec: Any) -> tuple[Finished, list[Me
 
 
 def beside_ce(*kinds: str) -> list[dict[str, str]]:
-    return [{"kind": kind} for kind in (*kinds, "ce") if kinds != ("ce",) or kind != "ce"] or [{"kind": "ce"}]
+    return [{"kind": kind} for kind in dict.fromkeys((*kinds, "ce"))]
 
 
 def digest(folder: Path) -> str:
@@ -73,10 +75,8 @@ def test_every_loss_distils_digits_and_leaves_a_student_of_its_own_weights_alone
     assert set(finished.report.layer_pairs) == ({kind} if LOSSES[kind].auto_layers else set())
 
 
-LEARNS = ["fitnet", "attention-transfer", "review", "nst", "rkd", "similarity", "pkt", "cc", "vid"]
-
-
-@pytest.mark.parametrize("kind", LEARNS)
+# crd starts against a memory of noise: it rises before it falls.
+@pytest.mark.parametrize("kind", [kind for kind in LOSSES.names() if LOSSES[kind].auto_layers and kind != "crd"])
 def test_a_loss_on_layers_falls_when_it_is_trained(digits_file: Path, tmp_path: Path, kind: str) -> None:
     _, points = job(digits_file, tmp_path, losses=beside_ce(kind), training={"epochs": 5}, **CNN)
     series = [p.value for p in points if p.name == f"distilling/loss_{kind}"]
@@ -161,22 +161,13 @@ def test_projectors_start_from_the_seed_and_the_stream_and_nothing_else() -> Non
 def test_projectors_train_in_groups_of_their_own_with_decay_for_matrices_alone(digits_file: Path) -> None:
     net, beside = network(read_dataset(digits_file)), objective()
     groups = optimizer(net, "adamw", beside, weight_decay=0.1, momentum=0.0).param_groups
-    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [
-        (0.1, 2),
-        (0.0, 2),
-        (0.1, 6),
-        (0.0, 4),
-    ]
+    found = [(group["weight_decay"], len(group["params"])) for group in groups]
+    assert found == [(0.1, 2), (0.0, 2), (0.1, 6), (0.0, 4)]
     plain = optimizer(net, "adamw", Objective((Kd(kind="kd", weight=1.0),)), weight_decay=0.1, momentum=0.0)
     assert len(plain.param_groups) == 2
 
 
 def test_a_stage_names_what_it_watches_and_a_student_keeps_no_hook(digits_file: Path) -> None:
-    from dataclasses import replace
-
-    from distill.taps import Outputs
-    from distill.train import fit
-
     data = read_dataset(digits_file)
     net, teacher = network(data), network(data, seed=1)
     pair = Pair(Point("network.2", (16,)), Point("network.2", (16,)))
@@ -184,8 +175,7 @@ def test_a_stage_names_what_it_watches_and_a_student_keeps_no_hook(digits_file: 
 
     def teaching(batch: torch.Tensor, x: torch.Tensor) -> Outputs:
         with torch.no_grad():
-            hidden = teacher.get_submodule("network")[:3](teacher.get_submodule("normalize")(x))  # type: ignore[operator, index]
-        return Outputs(torch.zeros(len(x), 10), {"network.2": hidden})
+            return outputs(teacher, x, ["network.2"])
 
     log = Log()
     last = net.get_submodule("network.3")
