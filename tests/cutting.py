@@ -14,7 +14,7 @@ class Cuts:
     needle: bytes
     """Connections whose request holds these bytes are cut; all others pass."""
     after: list[int]
-    """How many bytes of the answer pass, connection by connection; when the list is used up, all do.
+    """How many bytes of the answer's body pass, connection by connection; when the list is used up, all do.
 
     Below 0: so many bytes pass, then silence, with the connection open.
     """
@@ -63,7 +63,13 @@ def _relay(client: socket.socket, upstream: tuple[str, int], cuts: Cuts) -> None
             allowed = cuts.after.pop(0) if cuts.after else None
         silent, allowed = allowed is not None and allowed < 0, None if allowed is None else abs(allowed)
         threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+        body = False
         while chunk := server.recv(65_536):
+            if not body:
+                # The server sends a head in one piece.
+                end = chunk.index(b"\r\n\r\n") + 4
+                client.sendall(chunk[:end])
+                chunk, body = chunk[end:], True
             part = chunk if allowed is None else chunk[:allowed]
             client.sendall(part)
             if allowed is not None:
