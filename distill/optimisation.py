@@ -54,5 +54,13 @@ def optimizer(
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
+@torch.no_grad()
+def shorten(net: nn.Module, max_norm: float) -> None:
+    """Scale down, in place, every row of a linear layer's weight [out, in] that is longer than `max_norm`."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.copy_(layer.weight.renorm(2, 0, max_norm))
+
+
 def _of_rank(parameters: Iterable[nn.Parameter], *, matrices: bool) -> Iterable[nn.Parameter]:
     return (p for p in parameters if (p.dim() > 1) == matrices)

@@ -16,7 +16,8 @@ from distill.batches import bounds, fewest_rows
 from distill.data import Dataset, unusable
 from distill.evaluate import score
 from distill.losses import LOSSES, Batch, Objective, Targets
-from distill.optimisation import Schedule, optimizer, step_size
+from distill.mixing import mixed, mixes
+from distill.optimisation import Schedule, optimizer, shorten, step_size
 from distill.reporter import Reporter
 from distill.sampling import balanced_weights, epoch_order
 from distill.seeds import reseed
@@ -52,6 +53,7 @@ class Stage:
     augmentation: Augmentation
     seed: int
     early_stopping: EarlyStopping | None
+    max_norm: float | None = None
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["uniform", "balanced"] = "uniform"
     pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
@@ -73,6 +75,7 @@ def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Los
         schedule=training.schedule,
         warmup_epochs=training.warmup_epochs,
         precision=concrete(training.precision),
+        max_norm=training.max_norm,
         augmentation=training.augmentation,
         seed=concrete(training.seed),
         early_stopping=training.early_stopping,
@@ -142,6 +145,8 @@ def _fit(
             batch, batch_rows = order[start:stop], order_rows[start:stop]  # [B]
             x = seen(batch, batch_rows)  # float32 [B, …]
             targets = Targets(labels[batch], weights, partial)  # [B]
+            if mixes(stage.augmentation):
+                x, targets = mixed(x, targets, stage.augmentation, stage.seed, stage.stream, step)
             rate = step_size(step, peak=stage.learning_rate, steps=total, warmup=warmup, schedule=stage.schedule)
             for group in optim.param_groups:
                 group["lr"] = rate
@@ -153,6 +158,8 @@ def _fit(
             loss, parts = objective(Batch(student, teacher, targets, batch, step))
             loss.backward()
             optim.step()
+            if stage.max_norm is not None:
+                shorten(net, stage.max_norm)
             optim.zero_grad()
             sums.add(parts, stop - start)
             if reporter.due():

@@ -11,9 +11,11 @@ from stillhouse.spec.students import Mlp
 
 @register("mlp")
 def mlp(architecture: Mlp, facts: DataFacts) -> nn.Module:
-    """Flatten, then Linear, ReLU, Dropout for each hidden layer, then Linear: [N, …] → logits [N, classes]."""
+    """Flatten, Dropout, then Linear, ReLU, Dropout for each hidden layer, then Linear: [N, …] → logits [N, classes]."""
     sizes = (facts.inputs, *architecture.hidden)
     layers: list[nn.Module] = [nn.Flatten()]
+    if architecture.input_dropout:
+        layers.append(nn.Dropout(architecture.input_dropout))
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
         if architecture.dropout:

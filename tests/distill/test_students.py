@@ -21,7 +21,7 @@ from stillhouse.spec.students.mobilenet import InvertedBlock
 NETWORKS = [
     Mlp(name="mlp"),
     Mlp(name="mlp", hidden=()),
-    Mlp(name="mlp", hidden=(1200, 1200), dropout=0.5),
+    Mlp(name="mlp", hidden=(1200, 1200), dropout=0.5, input_dropout=0.2),
     Cnn(name="cnn"),
     Cnn(name="cnn", channels=(7,), dropout=0.2),
     Cnn(name="cnn", channels=(8, 12, 16, 20)),
