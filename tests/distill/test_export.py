@@ -25,6 +25,7 @@ from distill.reporter import Reporter
 from distill.students import build
 from stillhouse.spec import DataFacts
 from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.events import Finished
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.report import Measured, Report
 from stillhouse.spec.students import Mlp
@@ -106,12 +107,18 @@ class _Untraceable(nn.Module):
         return logits if x.sum().item() > 0 else -logits
 
 
-def _publish(data: Dataset, folder: Path, digits_file: Path, *models: Model, **spec: Any) -> Any:
+def _publish(data: Dataset, folder: Path, digits_file: Path, *models: Model, **spec: Any) -> Finished:
     folder.mkdir()
-    reporter = Reporter(lambda event: None)
-    scores = [score(model.net, data, "test") for model in models]
     return publish(
-        resolved(digits_file, export={"onnx": True}, **spec), data, list(models), scores, {}, folder, reporter
+        spec=resolved(digits_file, **{"export": {"onnx": True}, **spec}),
+        data=data,
+        models=list(models),
+        scores=[score(model.net, data, "test") for model in models],
+        chosen=None,
+        epochs={},
+        pairs={},
+        output=folder,
+        reporter=Reporter(lambda event: None),
     )
 
 
@@ -137,11 +144,8 @@ def test_a_student_that_cannot_be_exported_fails_the_job(
 def test_a_latency_target_is_measured_even_when_no_onnx_file_is_wanted(
     data: Dataset, student: Model, digits_file: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "out").mkdir()
-    spec = resolved(digits_file, export={"onnx": False}, targets={"max_latency_ms": 1e4})
-    scores = [score(student.net, data, "test")] * 2
-    models = [replace(student, role="teacher"), student]
-    finished = publish(spec, data, models, scores, {}, tmp_path / "out", Reporter(lambda event: None))
+    teacher, wanted = replace(student, role="teacher"), {"export": {"onnx": False}, "targets": {"max_latency_ms": 1e4}}
+    finished = _publish(data, tmp_path / "out", digits_file, teacher, student, **wanted)
     assert finished.verdict == "passed"
     assert not (tmp_path / "out" / "model.onnx").exists()
     assert "onnx" not in {file.kind for file in finished.files}
