@@ -57,7 +57,7 @@ def publish(
         folder.write("report.json", "report", _json(report))
         folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
         folder.write_checksums()
-        if trained_here := spec.teacher.train is not None:
+        if trained_here := spec.teacher.model is None:
             folder.write("teacher.safetensors", "teacher_weights", teacher.weights)
             folder.write("teacher.json", "teacher_config", _json(teacher.config))
     return Finished(

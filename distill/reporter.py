@@ -21,8 +21,14 @@ class Reporter:
         self._ended: list[StageTime] = []
 
     @contextmanager
-    def phase(self, phase: Phase, *, epochs: int = 1, steps: int = 1, rows_per_step: float = 0.0) -> Iterator[None]:
-        """Announce a phase of `steps` steps in `epochs` epochs; when it ends without error, note its time."""
+    def phase(
+        self, phase: Phase, *, epochs: int = 1, steps: int = 1, rows_per_step: float = 0.0, series: str | None = None
+    ) -> Iterator[None]:
+        """Announce a phase of `steps` steps in `epochs` epochs; when it ends without error, note its time.
+
+        Its series are named after the phase, or `series`: a phase that comes again needs names of its own.
+        """
+        self._series = series or phase
         self._phase, self._epochs, self._steps, self._rows_per_step = phase, epochs, steps, rows_per_step
         self._epoch, self._step, self._started = 1, 0, self._clock()
         self._epochs_before, self._steps_before = 0, 0
@@ -49,7 +55,7 @@ class Reporter:
     def measured(self, values: Mapping[str, float]) -> None:
         """Keep one value, at the present step, of each named series; they leave together with the next progress."""
         self._points += [
-            MetricPoint(name=f"{self._phase}/{name}", step=self._step, value=value) for name, value in values.items()
+            MetricPoint(name=f"{self._series}/{name}", step=self._step, value=value) for name, value in values.items()
         ]
 
     def stage_times(self) -> list[StageTime]:

@@ -93,14 +93,24 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     architecture, chosen = choose(spec.student, data, statistics, lambda net: fresh(net, seed, "student"), reporter)
     student = fresh(architecture, seed, "student")
 
-    # 1. The teacher: trained here on the labels, or loaded. First, which of its layers the losses look at: what does
-    # not fit is found before anything is spent.
+    # 1. The teacher: trained here on the labels, an earlier generation of the student, or loaded. First, which of its
+    # layers the losses look at: what does not fit is found before anything is spent.
     if (recipe := spec.teacher.train) is not None:
         net = fresh(recipe.architecture, concrete(recipe.seed), "teacher")
         pairs = _pairs(spec, student, net, data, reporter)
         stage = stage_of(recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
         epochs[stage.phase] = fit(net, [stage], data.labelled(), None, reporter)
         teacher = trained_model("teacher", net, recipe.architecture, data.facts, statistics)
+    elif spec.teacher.previous is not None:
+        pairs = _pairs(spec, student, student, data, reporter)
+
+        def born(generation: int) -> nn.Module:
+            return fresh(architecture, seed, f"generation {generation}")
+
+        net, epochs[Phase.TRAINING_TEACHER] = _ancestor(
+            spec.teacher.previous.generations, born, _stages(spec, pairs), data, reporter
+        )
+        teacher = trained_model("teacher", net, architecture, data.facts, statistics)
     else:
         teacher = _loaded_teacher(io.teacher, data)
         pairs = _pairs(spec, student, teacher.net, data, reporter)
@@ -122,9 +132,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     if spec.evaluation.baseline:
         # Of a shrunk student too the baseline starts at random: layers of the teacher are a lesson as well.
         baseline = fresh(architecture, seed, "student")
-        epochs[Phase.TRAINING_BASELINE] = fit(
-            baseline, _without_teacher(stages, data), data.labelled(), None, reporter
-        )
+        epochs[Phase.TRAINING_BASELINE] = fit(baseline, _without_teacher(stages, data), data.labelled(), None, reporter)
         models.append(trained_model("baseline", baseline, architecture, data.facts, statistics))
 
     # 4. Measured on the rows none of them was trained on.
@@ -205,6 +213,39 @@ def _as_many_steps(stage: Stage, data: Dataset) -> Stage:
     )
 
 
+def _ancestor(
+    generations: int, born: Callable[[int], nn.Module], stages: list[Stage], data: Dataset, reporter: Reporter
+) -> tuple[nn.Module, int]:
+    """The student's predecessor, and the epochs all before it took: the first learns from the labels, each other one
+    from the one before (Furlanello et al. 2018, arXiv:1805.04770 §3). Each starts from weights of its own."""
+    net = born(0)
+    run = fit(net, _of_generation(_without_teacher(stages, data), 0), data.labelled(), None, reporter)
+    for generation in range(1, generations):
+        teacher, net = net.requires_grad_(False), born(generation)
+        for stage in _of_generation(stages, generation):
+            taught = _live(teacher, stage) if needs_teacher(stage.losses) else None
+            run += fit(net, [stage], data if taught else data.labelled(), taught, reporter)
+    return net, run
+
+
+def _of_generation(stages: list[Stage], generation: int) -> list[Stage]:
+    return [
+        replace(
+            stage,
+            phase=Phase.TRAINING_TEACHER,
+            stream=f"generation {generation} {stage.stream}",
+            series=f"{Phase.TRAINING_TEACHER}-{generation}-{position}",
+        )
+        for position, stage in enumerate(stages)
+    ]
+
+
+def _live(teacher: nn.Module, stage: Stage) -> Teaching:
+    """A teacher that looks at each batch as the student does."""
+    layers = tuple(dict.fromkeys(pair.teacher.path for pairs in stage.pairs.values() for pair in pairs))
+    return torch.no_grad()(lambda batch, x: outputs(teacher, x, layers))
+
+
 def _loaded_teacher(folder: Path | None, data: Dataset) -> Model:
     hint = "Choose another teacher, or train one in the job with teacher.train."
     if folder is None:
@@ -253,7 +294,7 @@ def _teaching(teacher: Model, data: Dataset, io: RunIO, stage: Stage, reporter: 
     if layers or moves(stage.augmentation):
         why = "Losses look at its layers" if layers else "Images are augmented"
         reporter.say(f"{why}, so the teacher works along on the very views the student sees.")
-        return torch.no_grad()(lambda batch, x: outputs(teacher.net, x, layers))
+        return _live(teacher.net, stage)
     with reporter.phase(Phase.LABELLING, steps=len(data.chunks("train"))):
         logits = _logits(teacher, data, io, reporter)
     return lambda batch, x: Outputs(logits[batch])

@@ -127,7 +127,7 @@ def warnings(spec: JobSpec, data: Dataset, models: list[Measured]) -> list[str]:
             f"The teacher is no better than the baseline ({teacher.errors} and {baseline.errors} errors): "
             "there was nothing to learn from it. Train it longer, make it larger, or take another one."
         )
-    if student.parameters >= teacher.parameters:
+    if spec.teacher.previous is None and student.parameters >= teacher.parameters:
         out.append(
             f"The student has {student.parameters:,} parameters, the teacher {teacher.parameters:,}: it is not smaller."
         )

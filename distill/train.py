@@ -54,6 +54,8 @@ class Stage:
     seed: int
     early_stopping: EarlyStopping | None
     max_norm: float | None = None
+    series: str | None = None
+    """Name its series start with; None: the phase's."""
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["uniform", "balanced"] = "uniform"
     pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
@@ -98,7 +100,8 @@ def fit(net: nn.Module, stages: Sequence[Stage], data: Dataset, teaching: Teachi
     plans = [bounds(rows, stage.batch_size, at_least=needed) for stage in stages]
     epochs = sum(stage.epochs for stage in stages)
     steps = sum(stage.epochs * len(plan) for stage, plan in zip(stages, plans, strict=True))
-    with reporter.phase(stages[0].phase, epochs=epochs, steps=steps, rows_per_step=rows * epochs / steps):
+    first, rows_per_step = stages[0], rows * epochs / steps
+    with reporter.phase(first.phase, epochs=epochs, steps=steps, rows_per_step=rows_per_step, series=first.series):
         run = 0
         for stage, plan, objective in zip(stages, plans, objectives, strict=True):
             reporter.next_stage()

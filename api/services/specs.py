@@ -85,7 +85,8 @@ def warnings(fitted: Fitted) -> list[str]:
             f"{report.duplicates_across_splits} validation or test rows also stand in the training split: "
             "every accuracy will look better than it is."
         )
-    teacher = _teacher_parameters(fitted)
+    # A network that teaches its own successor is meant to be as large.
+    teacher = None if fitted.spec.teacher.previous is not None else _teacher_parameters(fitted)
     student = architecture_of(fitted.resolved.student).parameters(fitted.facts)
     if teacher is not None and student >= teacher:
         found.append(f"The student ({student:,} parameters) is no smaller than the teacher ({teacher:,}).")
@@ -145,7 +146,8 @@ def _teacher_parameters(fitted: Fitted) -> int | None:
     if fitted.teacher is not None:
         return fitted.teacher.parameters
     train = fitted.resolved.teacher.train
-    return None if train is None else train.architecture.parameters(fitted.facts)
+    net = architecture_of(fitted.resolved.student) if train is None else train.architecture
+    return net.parameters(fitted.facts)
 
 
 def _steps(spec: JobSpec, facts: DataFacts) -> int:
@@ -153,8 +155,9 @@ def _steps(spec: JobSpec, facts: DataFacts) -> int:
     if spec.finetune is not None:
         student += concrete(spec.finetune.epochs) * _steps_per_epoch(spec.training, facts.labelled)
     teacher = 0 if spec.teacher.train is None else _stage_steps(spec.teacher.train, facts.labelled)
-    # The baseline is the same student with the same budget.
-    return teacher + student * (2 if spec.evaluation.baseline else 1)
+    # Earlier generations and the baseline are the same student with the same budget.
+    generations = 0 if spec.teacher.previous is None else spec.teacher.previous.generations
+    return teacher + student * (1 + generations + spec.evaluation.baseline)
 
 
 def _stage_steps(training: Training, rows: int) -> int:

@@ -122,6 +122,14 @@ class TrainTeacher(Training):
     architecture: Architecture
 
 
+class Previous(Contract):
+    """Born-again training (Furlanello et al. 2018, arXiv:1805.04770): the student's own network learns from the labels,
+    teaches its successor of the same shape, which teaches the next."""
+
+    generations: Annotated[int, Field(ge=1, le=10)] = 1
+    """How often a finished network teaches its successor; the last successor is the student."""
+
+
 class Teacher(Contract):
     """Who teaches: exactly one of the fields."""
 
@@ -129,10 +137,12 @@ class Teacher(Contract):
     """Train an architecture on the dataset's labels first."""
     model: ModelId | None = None
     """A model the service holds: a teacher or a student of an earlier job."""
+    previous: Previous | None = None
+    """The student's own network, a generation earlier."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        _exactly_one_of(self, "train", "model")
+        _exactly_one_of(self, "train", "model", "previous")
         return self
 
 
