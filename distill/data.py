@@ -1,14 +1,20 @@
-"""A stored dataset in memory: all rows as two tensors, the splits as lists of row numbers."""
+"""A stored dataset: its rows where they lie on disk, labels and splits in memory.
 
+An epoch's order is a permutation of all rows, so a batch is spread over the whole file; its pages are asked for in the
+order of the disk, all at once, before they are copied. Shuffling blocks instead would read less but show every epoch
+the same neighbours.
+"""
+
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from distill.mapped import Mapping, Rows
 from stillhouse.spec import SPLITS, DataFacts, DataReport, StoredDataset
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.facts import Split
@@ -25,6 +31,8 @@ class Dataset:
     x: Tensor
     y: Tensor
     rows: dict[Split, Tensor]
+    mapped: Rows | None = None
+    """Where x lies on disk and not in memory: the way to its rows."""
 
     def labelled(self) -> "Dataset":
         """The same data without the training rows that have no label: what trains on labels alone sees this."""
@@ -35,6 +43,8 @@ class Dataset:
 
     def to(self, device: torch.device) -> "Dataset":
         """The same data on `device`: rows are picked there, so no batch travels."""
+        if device == self.x.device:
+            return self
         rows = {split: index.to(device) for split, index in self.rows.items()}
         return Dataset(self.facts, self.report, self.x.to(device), self.y.to(device), rows)
 
@@ -44,7 +54,7 @@ class Dataset:
 
     def gather(self, rows: Tensor) -> Tensor:
         """Raw values of these rows, as they are stored."""
-        return self.x[rows]
+        return self.x[rows] if self.mapped is None else self.mapped.gather(rows)
 
     def inputs(self, rows: Tensor) -> Tensor:
         """Raw values of these rows as float32: what a network takes."""
@@ -63,17 +73,28 @@ def read_dataset(path: Path) -> Dataset:
     Raises JobFailure `dataset_unusable` when the file is not one, or its tensors contradict its own header.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            header = StoredDataset.model_validate_json((file.metadata() or {}).get("stillhouse", ""))
-            x, y, split = (file.get_tensor(name) for name in ("x", "y", "split"))
-    except (OSError, SafetensorError, ValidationError) as error:
+        mapping = Mapping(path)
+        entries, start = mapping.header()
+        header = StoredDataset.model_validate_json(entries["__metadata__"]["stillhouse"])
+        x, place = mapping.tensor(entries["x"], start)
+        y, split = (mapping.tensor(entries[name], start)[0].clone() for name in ("y", "split"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise unusable(
             "The stored dataset could not be read: it is missing, cut short or not a dataset file."
         ) from error
     if contradiction := _contradiction(header.facts, x, y, split):
         raise unusable(f"The stored dataset contradicts its header: {contradiction}.")
     rows: dict[Split, Tensor] = {name: (split == index).nonzero().flatten() for index, name in enumerate(SPLITS)}
-    return Dataset(header.facts, header.report, x, y, rows)
+    data = Dataset(header.facts, header.report, x, y, rows, Rows(mapping, x, place))
+    # The training split is looked at when it is measured; nothing is read twice for this.
+    if x.is_floating_point():
+        _check_finite(data.gather(part) for split in ("validation", "test") for part in data.chunks(split))
+    return data
+
+
+def _check_finite(parts: Iterable[Tensor]) -> None:
+    if not all(bool(part.isfinite().all()) for part in parts):
+        raise unusable("The stored dataset contradicts its header: a value is NaN or infinite.")
 
 
 def unusable(detail: str) -> JobFailure:
@@ -94,18 +115,26 @@ class Statistics:
 
 
 def measure(data: Dataset) -> Statistics:
-    """Mean, standard deviation and range of the training split, in two passes and float64."""
+    """Mean, standard deviation and range of the training split, in two passes and float64.
+
+    Raises JobFailure `dataset_unusable` for a value that is NaN or infinite.
+    """
     image = len(data.facts.shape) == 3
     axes = (0, 2, 3) if image else (0,)
     count = len(data.rows["train"]) * (data.facts.shape[1] * data.facts.shape[2] if image else 1)
     chunks = data.chunks("train")
-    mean = torch.stack([data.x[rows].double().sum(axes) for rows in chunks]).sum(0) / count
+    sums, low, high = [], math.inf, -math.inf
+    for rows in chunks:
+        values = data.gather(rows)
+        sums.append(values.double().sum(axes))
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    mean = torch.stack(sums).sum(0) / count
+    _check_finite([mean])
     centre = mean.view(-1, 1, 1) if image else mean
-    square = torch.stack([(data.x[rows].double() - centre).square().sum(axes) for rows in chunks]).sum(0) / count
+    square = torch.stack([(data.gather(rows).double() - centre).square().sum(axes) for rows in chunks]).sum(0) / count
     std = square.sqrt()
     # Below float32's own rounding of the mean, a spread is noise.
     std = torch.where(std > 1e-6 * mean.abs() + 1e-30, std, torch.ones_like(std))
-    low, high = min(float(data.x[rows].min()) for rows in chunks), max(float(data.x[rows].max()) for rows in chunks)
     return Statistics(mean.float().tolist(), std.float().tolist(), low, high)
 
 
@@ -123,6 +152,4 @@ def _contradiction(facts: DataFacts, x: Tensor, y: Tensor, split: Tensor) -> str
     counts = {name: int((split == index).sum()) for index, name in enumerate(SPLITS)}
     if any(counts[name] != facts.rows.get(name, 0) for name in SPLITS):
         return f"its splits hold {counts} rows, not {facts.rows}"
-    if x.is_floating_point() and not all(bool(part.isfinite().all()) for part in torch.split(x, 65_536)):
-        return "a value is NaN or infinite"
     return None
