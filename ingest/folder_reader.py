@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ingest.archive import BROKEN, checked_archive, files, member_pointer
 from ingest.errors import BadRows, all_invalid, invalid, quoted
-from ingest.images import BadImage, Outline, decode, outline
+from ingest.images import IMAGE_MAGICS, MAX_IMAGE_BYTES, BadImage, Outline, common_size, decode, outline
 from ingest.labels import UNLABELLED, make_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
@@ -29,10 +29,8 @@ from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions
 
-_MAX_IMAGE_BYTES = 256 * 1024**2
 _MAGIC_BYTES = 8
 _ARCHIVE_MAGICS = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
-_IMAGE_MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 # Files that are meant as images: those of a kind that is not read are refused, not ignored.
 _IMAGE_SUFFIXES = frozenset(
     {
@@ -69,7 +67,7 @@ def read(path: Path, options: IngestOptions, limits: Limits, scratch: Scratch) -
         known = [found for found in outlines if found is not None]
         if not known:
             bad.check(len(places))
-        height, width, size_notes = _size(known, options, limits)
+        height, width, size_notes = common_size(known, options, limits)
         gray = all(found.gray for found in known)
         rows = RowSpool(scratch, (1 if gray else 3, height, width), np.uint8, limits)
         kept, changes = [], Counter[str]()
@@ -109,7 +107,7 @@ def _images(archive: ZipFile) -> tuple[list[ZipInfo], list[str]]:
             images.append(member)
         elif (head := _head(archive, member)).startswith(_ARCHIVE_MAGICS):
             nested.append(member)
-        elif head.startswith(_IMAGE_MAGICS) or not suffix:
+        elif head.startswith(IMAGE_MAGICS) or not suffix:
             images.append(member)
         else:
             others.append(member.filename)
@@ -159,28 +157,14 @@ def _given(places: list[Place]) -> NDArray[np.uint8] | None:
     return np.array(splits, np.uint8) if splits else None
 
 
-def _size(known: list[Outline], options: IngestOptions, limits: Limits) -> tuple[int, int, list[str]]:
-    """Height and width that all images get."""
-    sizes = {(found.height, found.width) for found in known}
-    if options.image_size is not None:
-        return options.image_size, options.image_size, []
-    if len(sizes) == 1 and max(next(iter(sizes))) <= limits.max_image_side:
-        return *next(iter(sizes)), []
-    median = int(np.median([side for found in known for side in (found.height, found.width)]))
-    side = max(1, min(median, limits.max_image_side))
-    if len(sizes) == 1:
-        return side, side, [f"The images are larger than the limit of {limits.max_image_side} pixels."]
-    return side, side, [f"The images have {len(sizes):,} different sizes; the median side is {median} pixels."]
-
-
 def _outline(
     archive: ZipFile, place: Place, order: int, options: IngestOptions, limits: Limits, bad: BadRows
 ) -> Outline | None:
     try:
         if place.lacks_label(options):
             raise BadImage("empty_label", f"It has no label{_ONLY_TRAIN if options.unlabelled == 'keep' else ''}.")
-        if place.member.file_size > _MAX_IMAGE_BYTES:
-            raise BadImage("too_many_pixels", f"The file is larger than the limit of {_MAX_IMAGE_BYTES:,} bytes.")
+        if place.member.file_size > MAX_IMAGE_BYTES:
+            raise BadImage("too_many_pixels", f"The file is larger than the limit of {MAX_IMAGE_BYTES:,} bytes.")
         try:
             with archive.open(place.member) as file:
                 return outline(file, limits)

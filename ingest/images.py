@@ -4,7 +4,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.upload import IngestOptions
 
+MAX_IMAGE_BYTES = 256 * 1024**2
+"""Of one image as it was uploaded."""
+IMAGE_MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""First bytes of the formats that are read."""
 _FORMATS = ("PNG", "JPEG")
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
 _ORIENTATION_TAG = 0x0112
@@ -80,6 +85,20 @@ def outline(file: IO[bytes], limits: Limits) -> Outline:
         if _orientation(image) in _TURNS_SIDES:
             width, height = height, width
         return Outline(height, width, image.mode in _GRAY_MODES)
+
+
+def common_size(known: Sequence[Outline], options: IngestOptions, limits: Limits) -> tuple[int, int, list[str]]:
+    """Height and width that all images get, and notes on how they were found."""
+    sizes = {(found.height, found.width) for found in known}
+    if options.image_size is not None:
+        return options.image_size, options.image_size, []
+    if len(sizes) == 1 and max(next(iter(sizes))) <= limits.max_image_side:
+        return *next(iter(sizes)), []
+    median = int(np.median([side for found in known for side in (found.height, found.width)]))
+    side = max(1, min(median, limits.max_image_side))
+    if len(sizes) == 1:
+        return side, side, [f"The images are larger than the limit of {limits.max_image_side} pixels."]
+    return side, side, [f"The images have {len(sizes):,} different sizes; the median side is {median} pixels."]
 
 
 def decode(data: bytes, *, gray: bool, height: int, width: int, limits: Limits) -> Picture:

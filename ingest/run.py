@@ -26,14 +26,14 @@ _FOR_TABLES = ("label", "split_column", "ignore")
 _FOR_IMAGES = ("image_size",)
 _DO_NOT_APPLY: dict[Format, tuple[str, ...]] = {
     "csv": _FOR_IMAGES,
-    "parquet": _FOR_IMAGES,
+    "parquet": (),  # tables or images: its reader knows
     "npz": _FOR_TABLES,
     "zip": _FOR_TABLES,
     "builtin": (*_FOR_TABLES, *_FOR_IMAGES),
 }
 _KINDS: dict[Format, str] = {
     "csv": "a table",
-    "parquet": "a table",
+    "parquet": "Parquet",
     "npz": "arrays",
     "zip": "a ZIP of images",
     "builtin": "data that comes with the service",

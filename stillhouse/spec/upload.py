@@ -189,6 +189,7 @@ DATA_CODES: dict[str, str] = {
     "class_not_in_train": "A class has no training row.",
     # Parquet
     "corrupt_parquet": "The Parquet file is broken, not complete, or encrypted.",
+    "several_image_columns": "More than one column holds images.",
     "unsupported_type": "A column or array has a type that is not read.",
     # Arrays
     "object_array": "An array holds Python objects, which are never unpickled.",
