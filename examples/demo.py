@@ -30,8 +30,7 @@ from stillhouse.spec.views import Job
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / ".demo"
-START_SECONDS = 120
-STOP_SECONDS = 20
+START_SECONDS, STOP_SECONDS = 120, 20
 
 
 def main() -> int:
@@ -62,8 +61,6 @@ def service() -> Iterator[tuple[str, str]]:
     # Nothing the user has configured is used, or overwritten.
     env = {name: value for name, value in os.environ.items() if not name.startswith("STILLHOUSE_")}
     env["XDG_CONFIG_HOME"] = str(FOLDER / "config")
-    # Networks this small gain nothing from a second thread, and lose much where the cores are shared.
-    env["STILLHOUSE_TRAINER_THREADS"] = "1"
     ready, log = FOLDER / "ready.json", FOLDER / "up.log"
     command = [sys.executable, "-m", "stillhouse", "up", "--data-dir", str(FOLDER / "data"), "--port", "0"]
     print("Starting the service (API, worker, reconciler, broker) …")

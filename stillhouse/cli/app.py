@@ -72,10 +72,6 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         _fail_usage(session, error)
         return ExitCode.USAGE
-    except BrokenPipeError:
-        # Who read us has gone; Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
     except OSError as error:
         session.fail(_of_file(error))
         return ExitCode.USAGE

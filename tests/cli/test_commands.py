@@ -13,7 +13,7 @@ import pytest
 
 from models import keys
 from stillhouse.spec.views import Job, JobError
-from tests.cli.terminal import Here, elsewhere, environment, start
+from tests.cli.terminal import Here, elsewhere, environment, on_a_terminal, start
 from tests.cutting import cutting_proxy
 from tests.house import SPEC, House
 
@@ -200,6 +200,17 @@ def test_a_killed_pull_goes_on_in_the_next_process(house: House, tmp_path: Path)
     assert said.code == 0, said.err
     assert hashlib.sha256((folder / "model.onnx").read_bytes()).digest() == hashlib.sha256(content).digest()
     assert f"Range: bytes={left}-".encode() in cuts.requests[1]
+
+
+def test_pull_shows_bars_on_a_terminal_only(house: House, tmp_path: Path) -> None:
+    job_id = finished(house, {"model.onnx": bytes(8_000_000)})
+    env = environment(house)
+    seen = on_a_terminal("pull", job_id, "-o", str(tmp_path / "a"), env=env).out
+    assert "8.0/8.0 MB" in seen
+    assert f"{tmp_path / 'a' / 'model.onnx'}  8.0 MB" in seen.replace("\r\n", "")
+    said = elsewhere("pull", job_id, "-o", str(tmp_path / "b"), env=env)
+    assert said.out == f"{tmp_path / 'b' / 'model.onnx'}  8.0 MB\n"
+    assert said.err == ""
 
 
 def test_datasets_are_added_listed_and_shown(say: Here, tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def test_a_database_that_is_away_is_found_and_its_password_is_not_shown() -> Non
     assert "STILLHOUSE_DATABASE_URL" in str(check.fix)
     assert "refused" in check.detail
     assert "hunter2" not in str(check)
+    check = check_database(os.environ | {"STILLHOUSE_DATABASE_URL": "sqlite://me:hunter2@/nowhere.db"})
+    assert "nowhere.db" in check.detail
+    assert "hunter2" not in str(check)
 
 
 def test_a_broker_that_is_away_is_found() -> None:
