@@ -13,7 +13,7 @@ from api.services import datasets
 from stillhouse.spec import LOSSES, STUDENTS
 from stillhouse.spec.base import Contract
 from stillhouse.spec.facts import DataFacts, Task
-from stillhouse.spec.students.ladder import LADDER
+from stillhouse.spec.students.ladder import examples
 from stillhouse.spec.views import Catalogue, CatalogueEntry, StudentSize
 
 
@@ -76,7 +76,7 @@ def _facts(parts: Parts, project_id: str, query: StudentsQuery) -> DataFacts | N
 
 
 def _sized(entry: CatalogueEntry, facts: DataFacts) -> CatalogueEntry:
-    reasons = {net: net.misfit(facts) for net in LADDER if net.name == entry.name}
+    reasons = {net: net.misfit(facts) for net in examples() if net.name == entry.name}
     sizes = [
         StudentSize(
             student=net,

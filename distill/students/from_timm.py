@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from distill.students.registry import register
@@ -27,7 +28,7 @@ class Enlarge(nn.Module):
 @register("timm")
 def from_timm(architecture: Timm, facts: DataFacts) -> nn.Module:
     """The named network with random weights: [N, C, H, W] → logits [N, classes]. Nothing is downloaded."""
-    net = _created(architecture, facts, pretrained=False)
+    net: nn.Module = _created(architecture, facts, classes=len(facts.classes))
     return net if architecture.input_size is None else nn.Sequential(Enlarge(architecture.input_size), net)
 
 
@@ -46,22 +47,20 @@ def make_ready(net: nn.Module, architecture: Architecture, facts: DataFacts) -> 
         own.load_state_dict(_published(architecture, facts))
 
 
-def _created(architecture: Timm, facts: DataFacts, *, pretrained: bool) -> nn.Module:
+def _created(architecture: Timm, facts: DataFacts, *, classes: int, **more: Any) -> Any:
     # Imported when a job names one of its networks, and not before: the import takes a second or two, which neither
     # the parent of all trainers nor the other jobs should wait for.
     import timm
 
-    dials: dict[str, Any] = {}
     if architecture.facts.grid:
-        dials["img_size"] = architecture.fed(facts)
+        more["img_size"] = architecture.fed(facts)
     # Some of its networks compute buffers that are not saved, which a network on the meta device would never get.
     with torch.device("cpu"):
         return timm.create_model(
             architecture.architecture,
-            pretrained=pretrained,
-            num_classes=len(facts.classes),
+            num_classes=classes,
             in_chans=facts.shape[0],
-            **dials,
+            **more,
         )
 
 
@@ -89,12 +88,38 @@ def _unusable(architecture: Timm, facts: DataFacts) -> JobFailure:
 
 
 def _published(architecture: Timm, facts: DataFacts) -> dict[str, Tensor]:
+    """The usual published weights, fitted to the data's channels and classes; the last layer is random.
+
+    Only a safetensors file is taken: timm itself would fall back to a pickle.
+    """
+    import timm
+    from huggingface_hub import hf_hub_download
+
+    known = timm.get_pretrained_cfg(architecture.architecture)
+    if known is None or not known.hf_hub_id:
+        raise _unavailable(architecture, "timm names none on the Hugging Face Hub")
     try:
-        return _created(architecture, facts, pretrained=True).state_dict()
-    # The hub's client raises its own errors and those of its transport, which share no class but these.
-    except Exception as error:
-        raise JobFailure(
-            "weights_unavailable",
-            f"The published weights of timm's {architecture.architecture} could not be downloaded.",
-            hint="Leave pretrained out to start from random weights, or give the worker a way to the Hugging Face Hub.",
-        ) from error
+        file = hf_hub_download(known.hf_hub_id, known.hf_hub_filename or "model.safetensors")
+    # The client raises its own errors and those of its transport; all that they share are these.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unavailable(architecture, "they could not be downloaded") from error
+    if not file.endswith(".safetensors"):
+        raise _unavailable(architecture, "they are no safetensors file")
+    # "file" goes before the hub, "custom_load" would read another format.
+    where = {"file": file, "custom_load": False}
+    try:
+        # With the classes it was trained for every tensor must be in the file; with others timm lets any be missing.
+        net = _created(architecture, facts, classes=known.num_classes, pretrained=True, pretrained_cfg_overlay=where)
+        net.reset_classifier(len(facts.classes))
+        state: dict[str, Tensor] = net.state_dict()
+        return state
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        raise _unavailable(architecture, "the file on the Hub does not fit the network") from error
+
+
+def _unavailable(architecture: Timm, reason: str) -> JobFailure:
+    return JobFailure(
+        "weights_unavailable",
+        f"There are no published weights of timm's {architecture.architecture} to start from: {reason}.",
+        hint="Leave pretrained out to start from random weights, or give the worker a way to the Hugging Face Hub.",
+    )

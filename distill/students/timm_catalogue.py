@@ -76,7 +76,8 @@ def count(net: nn.Module) -> int:
 
 def _built(name: str, **dials: Any) -> Any:
     with torch.device("meta"):
-        return timm.create_model(name, num_classes=1000, **dials).eval()
+        # Without gradients: the counter of multiply-adds stumbles over parameters that want some.
+        return timm.create_model(name, num_classes=1000, **dials).eval().requires_grad_(False)
 
 
 def _macs(net: nn.Module, side: int) -> int | None:

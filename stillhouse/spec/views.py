@@ -25,9 +25,7 @@ class Page(View, Generic[Item]):
     object: Literal["list"] = "list"
     data: list[Item]
     has_more: bool
-    next_cursor: str | None = Field(
-        default=None, description="Pass as `after` to read on. It expires after a day."
-    )
+    next_cursor: str | None = Field(default=None, description="Pass as `after` to read on. It expires after a day.")
 
 
 class JobError(View):
@@ -202,6 +200,8 @@ class MetricSeries(View):
     object: Literal["metrics"] = "metrics"
     job_id: str
     series: list[Series]
+
+
 class StudentSize(View):
     """What one student costs on some data."""
 
@@ -214,19 +214,17 @@ class StudentSize(View):
     """Of model.safetensors, rounded up."""
 
 
-
-
 class CatalogueEntry(View):
     """One student or loss the service knows."""
 
     name: str
     summary: str
+    tasks: list[str]
+    json_schema: dict[str, Any]
     sizes: list[StudentSize] = Field(default_factory=list)
     """Of a student, when the question names data: examples from small to large that fit it."""
     misfit: str | None = None
     """Of a student, when the question names data: why none fits."""
-    tasks: list[str]
-    json_schema: dict[str, Any]
 
 
 class Catalogue(View):

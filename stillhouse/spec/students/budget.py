@@ -67,6 +67,6 @@ class WithinBudget(Contract):
 
 
 def in_words(net: Architecture) -> str:
-    """`mlp hidden=[32]`: the dials that are not at their default."""
-    dials = net.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    return " ".join([net.name, *(f"{dial}={value}" for dial, value in dials.items())])
+    """`mlp hidden=[32]`: the dials that are at work."""
+    dials = net.model_dump(mode="json", exclude={"name"})
+    return " ".join([net.name, *(f"{dial}={value}" for dial, value in dials.items() if value or value == [])])

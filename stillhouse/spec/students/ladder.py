@@ -6,6 +6,7 @@ from stillhouse.spec.students.cnn import Cnn
 from stillhouse.spec.students.mlp import Mlp
 from stillhouse.spec.students.mobilenet import Mobilenet
 from stillhouse.spec.students.resnet import Resnet
+from stillhouse.spec.students.timm import Timm
 
 _MLPS = tuple(
     Mlp(name="mlp", hidden=hidden)
@@ -42,3 +43,21 @@ def largest_first(networks: tuple[Architecture, ...], facts: DataFacts) -> tuple
 def fitting(facts: DataFacts) -> tuple[Architecture, ...]:
     """The steps that can take this data, in the order of LADDER."""
     return tuple(net for net in LADDER if facts.task in net.tasks and net.misfit(facts) is None)
+
+
+_TIMM = (
+    "test_vit",
+    "lcnet_050",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small",
+    "convnext_atto",
+    "efficientnet_b0",
+    "vit_tiny_patch16_224",
+    "resnet18",
+    "resnet50",
+)
+
+
+def examples() -> tuple[Architecture, ...]:
+    """The ladder and a few of the many networks of timm: a budget tries those only when its candidates name them."""
+    return (*LADDER, *(Timm(name="timm", architecture=architecture) for architecture in _TIMM))
