@@ -123,15 +123,21 @@ def measure(data: Dataset) -> Statistics:
     axes = (0, 2, 3) if image else (0,)
     count = len(data.rows["train"]) * (data.facts.shape[1] * data.facts.shape[2] if image else 1)
     chunks = data.chunks("train")
-    sums, low, high = [], math.inf, -math.inf
-    for rows in chunks:
+    # What is kept of each chunk has its place beforehand: small results taken while a chunk's memory is free would
+    # settle in it, the next chunk would need new memory, and the heap would grow to the size of the data.
+    buffer = torch.empty(max(map(len, chunks)), *data.facts.shape, dtype=torch.float64)
+    sums = torch.empty(len(chunks), data.facts.shape[0], dtype=torch.float64)
+    low, high = math.inf, -math.inf
+    for i, rows in enumerate(chunks):
         values = data.gather(rows)
-        sums.append(values.double().sum(axes))
+        torch.sum(buffer[: len(rows)].copy_(values), axes, out=sums[i])
         low, high = min(low, float(values.min())), max(high, float(values.max()))
-    mean = torch.stack(sums).sum(0) / count
+    mean = sums.sum(0) / count
     _check_finite([mean])
     centre = mean.view(-1, 1, 1) if image else mean
-    square = torch.stack([(data.gather(rows).double() - centre).square().sum(axes) for rows in chunks]).sum(0) / count
+    for i, rows in enumerate(chunks):
+        torch.sum(buffer[: len(rows)].copy_(data.gather(rows)).sub_(centre).square_(), axes, out=sums[i])
+    square = sums.sum(0) / count
     std = square.sqrt()
     # Below float32's own rounding of the mean, a spread is noise.
     std = torch.where(std > 1e-6 * mean.abs() + 1e-30, std, torch.ones_like(std))

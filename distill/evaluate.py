@@ -38,13 +38,14 @@ def score(net: nn.Module, data: Dataset, split: Split) -> Score:
     net.eval()
     loss = torch.zeros((), dtype=torch.float64, device=data.x.device)
     finite = torch.ones((), dtype=torch.bool, device=data.x.device)
-    classes = []
+    # One place for all answers, as in `measure`: small tensors kept from each chunk would make the heap grow.
+    given, done = torch.empty(len(data.rows[split]), dtype=torch.int64, device=data.x.device), 0
     for rows in data.chunks(split):
         logits = net(data.inputs(rows))  # [n, classes]
         loss += F.cross_entropy(logits, data.y[rows], reduction="sum")
         finite &= logits.isfinite().all()
-        classes.append(logits.argmax(1))
-    given = torch.cat(classes)
+        given[done : done + len(rows)] = logits.argmax(1)
+        done += len(rows)
     correct = (given == data.y[data.rows[split]]).sum()
     if not finite:
         raise not_finite(f"on the {split} split")

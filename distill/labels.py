@@ -24,11 +24,12 @@ def teacher_logits(teacher: nn.Module, data: Dataset, reporter: Reporter) -> Ten
     Raises JobFailure `outputs_not_finite`.
     """
     teacher.eval()
-    chunks, out = data.chunks("train"), []
-    for step, rows in enumerate(chunks, start=1):
-        out.append(teacher(data.inputs(rows)))
+    # One place for all, as in `measure`: small tensors kept from each chunk would make the heap grow.
+    logits, done = torch.empty(len(data.rows["train"]), len(data.facts.classes), device=data.x.device), 0
+    for step, rows in enumerate(data.chunks("train"), start=1):
+        logits[done : done + len(rows)] = teacher(data.inputs(rows))
+        done += len(rows)
         reporter.advance(step=step)
-    logits = torch.cat(out)
     if not logits.isfinite().all():
         raise not_finite("on the training split: the teacher cannot teach")
     return logits
