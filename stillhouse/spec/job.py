@@ -76,8 +76,8 @@ class Training(Contract):
     """Rows per step. auto: 128, or 32 when there are fewer than 1,280 training rows."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: LearningRate | Auto = AUTO
-    """Peak step size. auto: 0.003 for adamw and adam on an mlp, 0.002 on a network with batch norm,
-    0.001 on a timm network (0.0003 with published weights); 0.05 for sgd (0.01 with published weights)."""
+    """Peak step size. auto: 0.003 for adamw and adam on an mlp, 0.01 on a cnn, 0.005 on a resnet or
+    mobilenet, 0.001 on a timm network (0.0003 with published weights); 0.05 for sgd (0.01 with published weights)."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] | Auto = AUTO
     """auto: 0.01 for adamw, 0 for adam, 0.0005 for sgd."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | Auto = AUTO

@@ -12,7 +12,7 @@ from stillhouse.spec.job import Augmentation, Finetune, JobSpec, Teacher, Traini
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.losses import Ce, Kd, Layered, Loss, Softened, usual_weight
 from stillhouse.spec.settle import architecture_errors, settle_student
-from stillhouse.spec.students import Architecture, Mlp, Timm, candidates_of
+from stillhouse.spec.students import Architecture, Cnn, Mlp, Timm, candidates_of
 
 DEFAULT_TEMPERATURE = 4.0
 _TARGET_STEPS = 3_000
@@ -186,9 +186,7 @@ def _teacher(teacher: Teacher, facts: DataFacts, limits: Limits, *, seed: int) -
     )
 
 
-def _training(
-    training: Training, nets: tuple[Architecture, ...], rows: int, limits: Limits, *, seed: int
-) -> Training:
+def _training(training: Training, nets: tuple[Architecture, ...], rows: int, limits: Limits, *, seed: int) -> Training:
     """`rows` are those it trains on."""
     rows = max(1, rows)
     usual = min(128 if rows >= 1280 else 32, limits.max_batch_size)
@@ -217,7 +215,11 @@ def _adam_rate(net: Architecture) -> float:
     if isinstance(net, Timm):
         # Transformers diverge at what batch norm bears, and published weights are soon forgotten.
         return 0.0003 if net.pretrained else 0.001
-    return 0.003 if isinstance(net, Mlp) else 0.002
+    if isinstance(net, Mlp):
+        return 0.003
+    # Small networks with batch norm bear more, and with less they are not done in the usual number of steps: on digits
+    # a cnn of 8-16 channels made 23 mistakes at 0.002 and 5 at 0.01 when it was taught, 17 and 10 when it was not.
+    return 0.01 if isinstance(net, Cnn) else 0.005
 
 
 def _finetune(finetune: Finetune | None, training: Training) -> Finetune | None:

@@ -117,8 +117,8 @@ def test_with_a_latency_all_that_may_have_to_be_measured_is_kept_largest_first()
     assert sizes == sorted(sizes, reverse=True)
     assert set(kept) == {net for net in fitting(DIGITS) if net.parameters(DIGITS) <= 100_000}
     assert architecture_of(resolved.student) == kept[0]
-    # A step size they all bear: that of the networks with batch norm.
-    assert resolved.training.learning_rate == 0.002
+    # A step size they all bear: that of the mlps.
+    assert resolved.training.learning_rate == 0.003
 
 
 def test_candidates_can_be_named() -> None:
