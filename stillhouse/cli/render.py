@@ -273,5 +273,6 @@ def _some(words: Sequence[str], most: int = 12) -> str:
 def _table(*headers: str, right: bool = False) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if right and index else "left", overflow="fold")
+        # The first column holds ids and names that people copy: the others give way.
+        table.add_column(header, justify="right" if right and index else "left", overflow="fold", no_wrap=index == 0)
     return table

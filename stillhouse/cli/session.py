@@ -92,8 +92,7 @@ def of(context: typer.Context) -> Session:
 
 
 def _console(is_terminal: bool, *, stderr: bool) -> Console:
-    wide = None if is_terminal or "COLUMNS" in os.environ else _WIDE
-    return Console(stderr=stderr, width=wide, highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, width=None if is_terminal else _WIDE, highlight=False, markup=False, emoji=False)
 
 
 def _plain(value: Any) -> Any:

@@ -61,10 +61,12 @@ def elsewhere(*arguments: str, env: Mapping[str, str]) -> Said:
     return Said(process.returncode, out, err)
 
 
-def on_a_terminal(*arguments: str, env: Mapping[str, str], when: Callable[[str], None] = lambda seen: None) -> Said:
+def on_a_terminal(
+    *arguments: str, env: Mapping[str, str], when: Callable[[str], None] = lambda seen: None, columns: int = 100
+) -> Said:
     """Run a command on a pseudo-terminal; `when` is told everything seen so far after each bit of it."""
     ours, theirs = pty.openpty()
-    process = start(*arguments, env=dict(env) | {"COLUMNS": "100", "LINES": "30"}, stdout=theirs, stderr=theirs)
+    process = start(*arguments, env=dict(env) | {"COLUMNS": str(columns), "LINES": "30"}, stdout=theirs, stderr=theirs)
     os.close(theirs)
     seen = b""
     while True:

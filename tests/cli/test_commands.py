@@ -98,6 +98,16 @@ def test_ls_filters_and_counts(say: Here, house: House) -> None:
         assert say("jobs", "ls", *wrong).code == 2
 
 
+def test_ids_stay_whole_on_a_narrow_terminal_and_lines_in_a_pipe(house: House) -> None:
+    job_id = finished(
+        house, spec={"name": "a job with a rather long name as people give them when they are in the mood"}
+    )
+    seen = on_a_terminal("jobs", "ls", "-n", "1", env=environment(house), columns=72).out
+    assert job_id in seen
+    piped = elsewhere("jobs", "ls", "-n", "1", env=environment(house, COLUMNS="40")).out
+    assert len(piped.splitlines()) == 2
+
+
 def test_show_has_the_measured_table(say: Here, house: House) -> None:
     job_id = finished(house, spec={"name": "shown"})
     said = say("jobs", "show", "last")

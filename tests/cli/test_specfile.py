@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.cli.specfile import SpecFile, read_spec_file
@@ -165,6 +165,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # no test of ours judges a time
 @given(st.dictionaries(st.text(min_size=1, max_size=8), values, min_size=1, max_size=4))
 def test_what_json_says_is_read_the_same_from_a_yaml_file(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "same.yaml"
@@ -172,6 +173,7 @@ def test_what_json_says_is_read_the_same_from_a_yaml_file(tmp_path_factory: pyte
     assert read_spec_file(str(path)).data == data
 
 
+@settings(deadline=None)  # no test of ours judges a time
 @given(st.binary(max_size=200))
 def test_no_file_can_do_more_than_be_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
