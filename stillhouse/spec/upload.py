@@ -47,7 +47,8 @@ class IngestOptions(Contract):
     """reject: one bad row refuses the upload. drop: bad rows are left out and listed, up to half of all."""
     unlabelled: Literal["reject", "keep"] = "reject"
     """reject: a row without a label is a bad row. keep: a training row without one stays, to learn from the teacher's
-    outputs alone. No label is an empty cell, NaN, -1 in the y of an .npz or of Parquet images, a folder `unlabelled`."""
+    outputs alone. No label is an empty cell, NaN, -1 in the y of an .npz or of Parquet images, or a folder named
+    `unlabelled`."""
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """Side in pixels of the square every image becomes. None: kept when all are equal, else the median."""
 
