@@ -54,7 +54,9 @@ class Dataset:
 
     def gather(self, rows: Tensor) -> Tensor:
         """Raw values of these rows, as they are stored."""
-        return self.x[rows] if self.mapped is None else self.mapped.gather(rows)
+        if self.mapped is None or self.mapped.x is not self.x:  # replaced, moved, or made in memory
+            return self.x[rows]
+        return self.mapped.gather(rows)
 
     def inputs(self, rows: Tensor) -> Tensor:
         """Raw values of these rows as float32: what a network takes."""

@@ -70,7 +70,7 @@ class Rows:
     """Rows of a mapped tensor x [N, …], gathered without holding more of the file than a little."""
 
     def __init__(self, mapping: Mapping, x: Tensor, start: int) -> None:
-        self._pages, self._x, self._start = mapping.pages, x, start
+        self.x, self._pages, self._start = x, mapping.pages, start
         self._row_bytes = x[0].nbytes if len(x) else 0
         self._looked_at = 0
         self._large = x.nbytes > _KEPT_BYTES
@@ -78,9 +78,9 @@ class Rows:
     def gather(self, rows: Tensor) -> Tensor:
         """x[rows], `rows` int64 [n] on the CPU."""
         if not self._large:
-            return self._x[rows]
+            return self.x[rows]
         self._ask_for(rows)
-        picked = self._x[rows]
+        picked = self.x[rows]
         self._looked_at += len(rows) * (self._row_bytes + _AROUND_A_FAULT)
         if self._looked_at > _KEPT_BYTES:
             self._pages.madvise(mmap.MADV_DONTNEED)

@@ -29,7 +29,8 @@ def store(path: Path, x: np.ndarray, y: np.ndarray, split: np.ndarray, classes: 
         shape=x.shape[1:],
         dtype="uint8" if image else "float32",
         classes=classes,
-        rows={name: int((split == i).sum()) for i, name in enumerate(SPLITS)},        unlabelled=int((y < 0).sum()),
+        rows={name: int((split == i).sum()) for i, name in enumerate(SPLITS)},
+        unlabelled=int((y < 0).sum()),
     )
     counts = {
         name: {c: int(((split == i) & (y == k)).sum()) for k, c in enumerate(classes)} for i, name in enumerate(SPLITS)
