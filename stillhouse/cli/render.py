@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stillhouse.cli.text import age, clean, duration, milliseconds, percent, size
-from stillhouse.spec.report import Measured, Report
+from stillhouse.spec.report import ChosenStudent, Measured, Report
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
@@ -55,6 +55,8 @@ def report_table(report: Report) -> Table:
 def report_view(report: Report) -> RenderableType:
     """The table, what follows from it, and what to be careful about."""
     parts: list[RenderableType] = [report_table(report)]
+    if report.chosen_student is not None:
+        parts.append(Text(clean(_chosen(report.chosen_student))))
     if report.gap_recovered is not None:
         parts.append(Text(_gap(report.gap_recovered)))
     for target in report.targets:
@@ -247,6 +249,13 @@ def architecture(student: Student) -> str:
     if isinstance(student, Shrink):
         return f"shrink width={student.width} depth={student.depth}"
     return in_words(student)
+
+
+def _chosen(chosen: ChosenStudent) -> str:
+    words = f"The budget chose {in_words(chosen.student)}"
+    if (measured := chosen.candidates[-1].latency_ms) is None:
+        return f"{words}."
+    return f"{words}: {milliseconds(measured)} a row before training; {len(chosen.candidates) - 1} larger were slower."
 
 
 def _gap(share: float) -> str:

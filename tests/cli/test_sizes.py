@@ -1,7 +1,13 @@
 """`stillhouse students` for some data."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from stillhouse.cli.render import report_view
+from stillhouse.spec.report import Candidate, ChosenStudent, Report
+from stillhouse.spec.students import Mlp
 from tests.cli.terminal import Here
 from tests.house import SPEC, House
 
@@ -23,6 +29,25 @@ def test_students_of_a_dataset_are_those_of_its_shape(say: Here, house: House) -
 def test_for_a_table_the_networks_for_images_say_why_they_are_not_listed(say: Here) -> None:
     said = say("students", "--shape", "30", "--classes", "2")
     assert "cnn: a cnn needs images; for a table use mlp" in said.out
+
+
+def test_a_report_tells_what_a_budget_chose() -> None:
+    net = Mlp(name="mlp", hidden=(8,))
+    looked_at = [
+        Candidate(student=net, parameters=1, macs=1, size_bytes=1, latency_ms=latency, fits=latency == 0.25)
+        for latency in (0.5, 0.25)
+    ]
+    report = Report(
+        models=[],
+        gap_recovered=None,
+        device="cpu",
+        chosen_student=ChosenStudent(student=net, candidates=looked_at),
+    )
+    shown = Console(width=200, record=True, file=io.StringIO())
+    shown.print(report_view(report))
+    assert (
+        "The budget chose mlp hidden=[8]: 0.25 ms a row before training; 1 larger were slower." in shown.export_text()
+    )
 
 
 @pytest.mark.parametrize("words", [("--shape", "8x8"), ("--shape", "1,8,8"), ("--classes", "3"), ("--dataset", "nine")])

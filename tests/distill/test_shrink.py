@@ -151,6 +151,7 @@ def test_recalibrated_statistics_are_those_of_the_rows_and_nothing_else_changes(
     net = lived_in(Cnn(name="cnn", channels=(4,)))
     before = {name: value.clone() for name, value in net.named_parameters()}
     rows = torch.rand(300, 3, 8, 8) * 255
+    recalibrate(net, rows / 2)
     recalibrate(net, rows)
     first = net.get_submodule("network.1")
     assert isinstance(first, nn.BatchNorm2d)

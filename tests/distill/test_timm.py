@@ -94,6 +94,7 @@ def test_parameters_and_bytes_are_those_of_the_network_for_other_data(architectu
         named("test_efficientnet"),
         named("test_convnext"),
         named("test_vit", input_size=48),
+        named("mobilenetv3_small_050"),
     ],
     ids=str,
 )
@@ -118,7 +119,7 @@ def test_enlarging_keeps_a_flat_image_flat_and_the_middle_in_the_middle() -> Non
 
 
 def test_trying_a_network_leaves_its_buffers_and_the_random_stream_as_they_were() -> None:
-    net = network(named("test_resnet"), COLOUR)
+    net = nn.Sequential(network(named("test_resnet"), COLOUR), nn.Dropout(0.5))
     before, stream = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
     make_ready(net, named("test_resnet"), COLOUR)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
