@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -48,6 +48,12 @@ def _accept(listener: socket.socket, upstream: tuple[str, int], cuts: Cuts) -> N
 
 
 def _relay(client: socket.socket, upstream: tuple[str, int], cuts: Cuts) -> None:
+    # A client that is killed in the middle of an answer leaves nobody to send the rest to.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        _relay_one(client, upstream, cuts)
+
+
+def _relay_one(client: socket.socket, upstream: tuple[str, int], cuts: Cuts) -> None:
     """One request per connection (Connection: close), so that a cut hits the answer it is meant for."""
     with client, socket.create_connection(upstream) as server:
         head = b""

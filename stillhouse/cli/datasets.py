@@ -61,7 +61,7 @@ def add_dataset(
                 test=test,
                 seed=seed,
                 bad_rows=bad_rows,
-            unlabelled=unlabelled,
+                unlabelled=unlabelled,
                 image_size=image_size,
                 on_progress=on_progress,
             )
