@@ -24,6 +24,7 @@ from distill import train
 from distill.data import Dataset, measure, read_dataset
 from distill.reporter import Reporter
 from distill.students import build
+from distill.taps import Outputs
 from stillhouse.spec import DataFacts, DataReport, StoredDataset
 from stillhouse.spec.events import TrainerEvent
 from stillhouse.spec.job import Augmentation
@@ -122,7 +123,7 @@ def seconds_per_step(data: Dataset, architecture: Mlp | Cnn, reporter: Reporter,
     net = build(architecture, data.facts, statistics_.mean, statistics_.std)
     teacher = torch.randn(len(data.rows["train"]), 10)
     begun = time.process_time()
-    train.fit(net, [stage], data, lambda batch, x: teacher[batch], reporter)
+    train.fit(net, [stage], data, lambda batch, x: Outputs(teacher[batch]), reporter)
     return (time.process_time() - begun) / (epochs * 40)
 
 
