@@ -84,9 +84,11 @@ def main() -> None:
 
     for name, architecture in ARCHITECTURES.items():
         silent, told = [], []
-        for _ in range(options.pairs):
-            silent.append(seconds_per_step(data, architecture, Silence(), NoSums, options.epochs))
-            told.append(seconds_per_step(data, architecture, Reporter(send), GATHERS, options.epochs))
+        for turn in range(options.pairs):
+            for speaks in (turn % 2 == 0, turn % 2 == 1):  # each side goes first every other time
+                reporter, sums = (Reporter(send), GATHERS) if speaks else (Silence(), NoSums)
+                took = seconds_per_step(data, architecture, reporter, sums, options.epochs)
+                (told if speaks else silent).append(took)
         # The quarter least disturbed by whatever else the machine does.
         quiet = [statistics.quantiles(times, n=4)[0] for times in (silent, told)]
         middle = statistics.median(b / a - 1 for a, b in zip(silent, told, strict=True))
