@@ -15,7 +15,7 @@ StillhouseError
 ├── RangeNotSatisfiable         416
 ├── Invalid                     422  fields are wrong; `errors` names each
 │   ├── InvalidSpec             422  the job spec
-│   ├── InvalidData             422  the uploaded dataset
+│   ├── InvalidData             422  the uploaded dataset or teacher
 │   └── IdempotencyMismatch     422  same key, another body
 ├── Unavailable                 503  the database, broker or storage does not answer
 ├── ServerFault                 500  our mistake; the request id finds it in the log
@@ -160,7 +160,7 @@ class InvalidSpec(Invalid):
 
 
 class InvalidData(Invalid):
-    code, title = "invalid_data", "The dataset cannot be used"
+    code, title = "invalid_data", "The upload cannot be used"
 
 
 class IdempotencyMismatch(Invalid):

@@ -12,6 +12,8 @@ class Limits(Contract):
     """Epochs of any one training stage."""
     max_parameters: int = Field(default=200_000_000, ge=1)
     """Parameters of a teacher or student trained here."""
+    max_teacher_parameters: int = Field(default=500_000_000, ge=1)
+    """Numbers in the weights of an uploaded teacher."""
     max_batch_size: int = Field(default=8192, ge=1)
     max_hours: float = Field(default=24 * 7, gt=0)
     """Longest run of one job."""
@@ -36,6 +38,8 @@ class Limits(Contract):
     max_ingest_seconds: float = Field(default=600, gt=0)
     """Time one upload may take to read and check."""
     max_ingest_memory_bytes: int = Field(default=6 * 1024**3, ge=1)
-    """Address space of the process that reads an upload."""
+    """Address space of the process that reads an uploaded dataset."""
+    max_intake_memory_bytes: int = Field(default=10 * 1024**3, ge=1)
+    """Address space of the process that reads an uploaded teacher; its libraries alone take 3.5 GiB of it."""
     max_body_bytes: int = Field(default=1024**2, ge=1)
     """Bytes of a JSON body."""

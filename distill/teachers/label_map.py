@@ -1,0 +1,44 @@
+"""Teacher classes → dataset classes, after the logits."""
+
+import torch
+from torch import Tensor, nn
+
+from stillhouse.spec.teachers import LabelMap
+
+
+def map_logits(logits: Tensor, to: Tensor, classes: int) -> Tensor:
+    """Logits [N, teacher classes] → logits [N, classes].
+
+    `to` int64 [teacher classes] says where each leads, -1 nowhere; every class must be reached. Output c is logsumexp
+    of the logits that lead to c. The softmax of the outputs is then the teacher's own softmax summed over the classes
+    that lead to c, divided by its sum over all that lead anywhere: p(c | one of the mapped classes). In float32. A
+    temperature divides these outputs: softening comes after the sum.
+    """
+    logits = logits.float()
+    used = (to >= 0).nonzero().flatten()
+    kept, place = logits[:, used], to[used].expand(len(logits), -1)
+    # A maximum of its own for each class: one over all would let small classes underflow.
+    highest = kept.new_full((len(kept), classes), -torch.inf).scatter_reduce(1, place, kept, "amax")
+    total = kept.new_zeros(len(kept), classes).scatter_add(1, place, (kept - highest.gather(1, place)).exp())
+    return total.log() + highest
+
+
+class MappedTeacher(nn.Module):
+    """A teacher that answers in the classes of the dataset: rows → logits [N, classes]."""
+
+    def __init__(self, teacher: nn.Module, label_map: LabelMap, classes: int) -> None:
+        super().__init__()
+        self.teacher, self.classes = teacher, classes
+        self.register_buffer("leads_to", torch.tensor(label_map.to, dtype=torch.int64), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the dataset's classes."""
+        logits: Tensor = self.teacher(x)
+        return map_logits(logits, self.get_buffer("leads_to"), self.classes)
+
+
+def mapped(teacher: nn.Module, label_map: LabelMap, classes: int) -> nn.Module:
+    """`teacher`, answering in the dataset's `classes`; itself when its classes are those already."""
+    if label_map.changes_nothing and len(label_map.to) == classes:
+        return teacher
+    return MappedTeacher(teacher, label_map, classes)
