@@ -116,14 +116,13 @@ def _cnn(slices: Slices, small: Cnn, large: Cnn) -> None:
 
 
 def _resnet(slices: Slices, small: Resnet, large: Resnet) -> None:
-    here, there = (small.depth - 2) // 6, (large.depth - 2) // 6
-    streams = _resnet_streams(slices.teacher, small.width, large.width, there)
+    streams = (_projected_streams if large.projects else _padded_streams)(slices.teacher, small, large)
     slices.weight("0", "0", streams[0], None)
     slices.norm("1", "1", streams[0])
-    before = streams[0]
+    before, here, there = streams[0], 3, 3
     for stage, stream in enumerate(streams):
-        for block, source in enumerate(_evenly(there, here)):
-            to, of = f"{3 + stage * here + block}", f"{3 + stage * there + source}"
+        for block, source in enumerate(_evenly(large.blocks[stage], small.blocks[stage])):
+            to, of = f"{here + block}", f"{there + source}"
             width = small.width * 2**stage
             sent = _columns_norm(slices.teacher[f"{of}.conv2.weight"])
             inner = _strongest(slices.teacher[f"{of}.norm1.weight"].abs() * sent, width)
@@ -131,32 +130,47 @@ def _resnet(slices: Slices, small: Resnet, large: Resnet) -> None:
             slices.norm(f"{to}.norm1", f"{of}.norm1", inner)
             slices.weight(f"{to}.conv2", f"{of}.conv2", stream, inner)
             slices.norm(f"{to}.norm2", f"{of}.norm2", stream)
+            if small.projects and stage and not block:
+                slices.weight(f"{to}.project.0", f"{of}.project.0", stream, before)
+                slices.norm(f"{to}.project.1", f"{of}.project.1", stream)
             before = stream
-    slices.weight(f"{4 + 3 * here}", f"{4 + 3 * there}", None, before)
+        here, there = here + small.blocks[stage], there + large.blocks[stage]
+    slices.weight(f"{here + 1}", f"{there + 1}", None, before)
 
 
-def _resnet_streams(teacher: State, small: int, large: int, blocks: int) -> list[Tensor]:
+def _projected_streams(teacher: State, small: Resnet, large: Resnet) -> list[Tensor]:
+    """Channels to keep of each stage: a projection reads any of the stage before, so each chooses its own strongest."""
+    return [
+        _strongest(_stream_strength(teacher, large, stage), small.width * 2**stage)
+        for stage in range(len(large.blocks))
+    ]
+
+
+def _padded_streams(teacher: State, small: Resnet, large: Resnet) -> list[Tensor]:
     """Channels to keep of what the shortcuts of each stage carry.
 
     A shortcut into the next stage pads channels on both sides, so the channels kept there are those kept here, moved,
     with new ones on either side: as many as the student's own shortcut pads.
     """
-    streams = [_strongest(_stream_strength(teacher, large, 0, blocks), small)]
+    streams = [_strongest(_stream_strength(teacher, large, 0), small.width)]
     for stage in (1, 2):
-        width, kept = large * 2 ** (stage - 1), small * 2 ** (stage - 1)
+        width, kept = large.width * 2 ** (stage - 1), small.width * 2 ** (stage - 1)
         left, keep_left = width // 2, kept // 2
-        strength = _stream_strength(teacher, large, stage, blocks)
+        strength = _stream_strength(teacher, large, stage)
         first = _strongest(strength[:left], keep_left)
         last = _strongest(strength[left + width :], kept - keep_left) + left + width
         streams.append(torch.cat([first, streams[-1] + left, last]))
     return streams
 
 
-def _stream_strength(teacher: State, width: int, stage: int, blocks: int) -> Tensor:
+def _stream_strength(teacher: State, net: Resnet, stage: int) -> Tensor:
     """How much is written to each channel of a stage's stream, by the scales of the batch norms that write it."""
-    scales = [teacher[f"{3 + stage * blocks + block}.norm2.weight"].abs() for block in range(blocks)]
+    first = 3 + sum(net.blocks[:stage])
+    scales = [teacher[f"{first + block}.norm2.weight"].abs() for block in range(net.blocks[stage])]
     if stage == 0:
         scales.append(teacher["1.weight"].abs())
+    elif net.projects:
+        scales.append(teacher[f"{first}.project.1.weight"].abs())
     return torch.stack(scales).sum(0)
 
 

@@ -25,6 +25,7 @@ TEACHERS = [
     Mlp(name="mlp", hidden=(24, 16, 12), dropout=0.3, input_dropout=0.1),
     Cnn(name="cnn", channels=(6, 9, 12), dropout=0.2),
     Resnet(name="resnet", depth=20, width=5),
+    Resnet(name="resnet", depth=34, width=4),
     Mobilenet(name="mobilenet", width=0.5, depth=3),
 ]
 
@@ -49,7 +50,7 @@ def started(large: Any, **factors: float) -> tuple[nn.Module, nn.Module, Any, tu
     return teacher, student, small, inherit(student, teacher, small, large)
 
 
-@pytest.mark.parametrize("large", TEACHERS, ids=lambda net: net.name)
+@pytest.mark.parametrize("large", TEACHERS, ids=lambda net: f"{net.name}-{getattr(net, 'depth', '')}")
 def test_at_full_width_and_depth_the_student_is_the_teacher(large: Any) -> None:
     teacher, student, _, (taken, total) = started(large, width=1.0, depth=1.0)
     x = torch.rand(4, 3, 8, 8) * 255
@@ -57,7 +58,7 @@ def test_at_full_width_and_depth_the_student_is_the_teacher(large: Any) -> None:
     assert taken == total
 
 
-@pytest.mark.parametrize("large", TEACHERS, ids=lambda net: net.name)
+@pytest.mark.parametrize("large", TEACHERS, ids=lambda net: f"{net.name}-{getattr(net, 'depth', '')}")
 @pytest.mark.parametrize("factors", [(0.6, 1.0), (1.0, 0.5), (0.5, 0.4), (0.01, 0.01)])
 def test_every_tensor_of_a_kept_layer_is_a_slice_of_the_teachers(large: Any, factors: tuple[float, float]) -> None:
     width, depth = factors
@@ -117,6 +118,19 @@ def test_silent_channels_of_a_resnet_go_and_its_padded_shortcuts_stay_joined(wid
     teacher = lived_in(large)
     silence(teacher, {"network.1": gone[0], **{f"network.{3 + s}.norm2": gone[s] for s in range(3)}})
     silence(teacher, {f"network.{3 + s}.norm1": list(range(2**s)) for s in range(3)})
+    student = network(small)
+    inherit(student, teacher, small, large)
+    x = torch.rand(5, 3, 8, 8) * 255
+    assert torch.allclose(student(x), teacher(x), rtol=1e-4, atol=1e-4)
+
+
+def test_silent_channels_of_a_resnet_with_projections_go_and_the_answers_stay() -> None:
+    large, small = Resnet(name="resnet", depth=18, width=4), Resnet(name="resnet", depth=18, width=3)
+    teacher = lived_in(large)
+    for name, layer in teacher.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            channels = layer.num_features
+            silence(teacher, {name: list(range(0, channels, 4))})  # of four channels one
     student = network(small)
     inherit(student, teacher, small, large)
     x = torch.rand(5, 3, 8, 8) * 255

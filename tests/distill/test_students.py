@@ -1,9 +1,10 @@
 """Every network the spec can name: its size, its shape, its start, and that raw values go in."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,6 +29,8 @@ NETWORKS = [
     Resnet(name="resnet", depth=8),
     Resnet(name="resnet", depth=20, width=5),
     Resnet(name="resnet", depth=32),
+    Resnet(name="resnet", depth=18, width=6),
+    Resnet(name="resnet", depth=34, width=2),
     Mobilenet(name="mobilenet", width=0.25, depth=1),
     Mobilenet(name="mobilenet"),
     Mobilenet(name="mobilenet", width=1.3, depth=3),
@@ -192,3 +195,17 @@ def test_the_same_stream_gives_the_same_first_weights() -> None:
         return torch.cat([p.flatten() for p in network(Cnn(name="cnn"), images()).parameters()])
 
     assert torch.equal(first(), first())
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+def test_a_resnet_of_four_stages_is_torchvisions_with_the_stem_for_small_images(depth: Literal[18, 34]) -> None:
+    theirs = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    ours = network(Resnet(name="resnet", depth=depth, width=64), images(side=32, channels=3)).get_submodule("network")
+    assert isinstance(ours, nn.Sequential)
+    # Both list stem, blocks (their two convolutions, then the projection) and head in the order they are computed.
+    state = list(theirs.state_dict().values())
+    assert [value.shape for value in ours.state_dict().values()] == [value.shape for value in state]
+    ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
+    x = torch.rand(3, 3, 32, 32)
+    assert torch.allclose(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)

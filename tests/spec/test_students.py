@@ -51,6 +51,7 @@ def refused(student: Any) -> dict[str, str]:
         (Cnn(name="cnn", channels=(16, 32, 64), dropout=0.1), (0.25, 0.67), Cnn(name="cnn", channels=(4, 8))),
         (Resnet(name="resnet", depth=20), (0.5, 0.34), Resnet(name="resnet", depth=8, width=8)),
         (Resnet(name="resnet", depth=110), (1.0, 0.5), Resnet(name="resnet", depth=56)),
+        (Resnet(name="resnet", depth=34, width=64), (0.5, 0.5), Resnet(name="resnet", depth=18, width=32)),
         (Mobilenet(name="mobilenet", depth=3), (0.3, 0.5), Mobilenet(name="mobilenet", width=0.3, depth=2)),
         (Mobilenet(name="mobilenet", width=0.2), (0.1, 1.0), Mobilenet(name="mobilenet", width=0.1)),
     ],

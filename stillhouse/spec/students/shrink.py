@@ -12,7 +12,9 @@ from stillhouse.spec.students.mobilenet import Mobilenet
 from stillhouse.spec.students.resnet import Resnet
 
 Factor = Annotated[float, Field(gt=0, le=1)]
-_RESNET_BLOCKS = {(depth - 2) // 6: depth for depth in (8, 14, 20, 26, 32, 44, 56, 110)}
+_RESNETS = tuple(
+    Resnet.model_validate({"name": "resnet", "depth": depth}) for depth in (8, 14, 18, 20, 26, 32, 34, 44, 56, 110)
+)
 
 
 class Shrink(Contract):
@@ -51,10 +53,10 @@ class Shrink(Contract):
         return tuple(_part(size, self.width) for size in sizes[: _part(len(sizes), self.depth)])
 
     def _resnet(self, teacher: Resnet) -> Resnet:
-        blocks = (teacher.depth - 2) // 6 * self.depth
-        nearest = min(_RESNET_BLOCKS, key=lambda n: (abs(n - blocks), n))
-        dials = {"name": "resnet", "depth": _RESNET_BLOCKS[nearest], "width": _part(teacher.width, self.width)}
-        return Resnet.model_validate(dials)
+        blocks = sum(teacher.blocks) * self.depth
+        alike = [net for net in _RESNETS if net.projects == teacher.projects]
+        nearest = min(alike, key=lambda net: (abs(sum(net.blocks) - blocks), net.depth))
+        return nearest.model_copy(update={"width": _part(teacher.width, self.width)})
 
 
 def _part(whole: int, share: float) -> int:
