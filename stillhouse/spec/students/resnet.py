@@ -82,7 +82,7 @@ class Resnet(Contract):
 
     @property
     def _last(self) -> int:
-        return self.width * 2 ** (len(self.blocks) - 1)
+        return self.width << (len(self.blocks) - 1)
 
     def _stages(self) -> list[tuple[int, int, int]]:
         """Channels before and within each stage, and its blocks."""
