@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.errors import invalid, pointer, quoted
+from stillhouse.spec.refusing import invalid, pointer, quoted
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _EXACT_MAX = 2**24

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.columns import TextColumn
-from ingest.errors import BadRows, invalid, pointer, quoted, too_large
+from ingest.errors import BadRows
 from ingest.reading import Reading
 from ingest.rows import Scratch
 from ingest.table import Table, assign_roles
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, pointer, quoted, too_large
 from stillhouse.spec.upload import IngestOptions
 
 _MAX_LINE_BYTES = 8 * 1024**2

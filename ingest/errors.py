@@ -1,4 +1,4 @@
-"""How an upload is refused: a class of the error tree, a pointer to the place, a stable code, a sentence.
+"""How an uploaded dataset is refused: see `stillhouse.spec.refusing`.
 
 Codes and their meanings are `stillhouse.spec.upload.DATA_CODES`. Pointers:
 
@@ -13,50 +13,11 @@ Codes and their meanings are `stillhouse.spec.upload.DATA_CODES`. Pointers:
 
 from typing import Literal
 
-from stillhouse.spec.errors import FieldError, InvalidData, StillhouseError, TooLarge, UnsupportedMedia
+from stillhouse.spec.errors import FieldError
 from stillhouse.spec.facts import DroppedRow
-from stillhouse.spec.upload import DATA_CODES
+from stillhouse.spec.refusing import all_invalid, known
 
-_NAMED_ERRORS = 20
 _LISTED_ROWS = 100
-
-
-def invalid(pointer: str, code: str, detail: str, hint: str | None = None) -> StillhouseError:
-    """The content is wrong."""
-    return InvalidData.at(pointer, _known(code), detail, hint=hint)
-
-
-def too_large(pointer: str, code: str, detail: str, hint: str | None = None) -> StillhouseError:
-    """There is more of it than a limit allows."""
-    return TooLarge.at(pointer, _known(code), detail, hint=hint)
-
-
-def unsupported(pointer: str, code: str, detail: str, hint: str | None = None) -> StillhouseError:
-    """It is not a kind of file that is read here."""
-    return UnsupportedMedia.at(pointer, _known(code), detail, hint=hint)
-
-
-def all_invalid(detail: str, errors: list[FieldError], hint: str | None = None) -> InvalidData:
-    """Several places are wrong; the first 20 are named."""
-    for error in errors:
-        _known(error.code)
-    return InvalidData(detail, hint=hint, errors=errors[:_NAMED_ERRORS])
-
-
-def pointer(*steps: str | int) -> str:
-    """JSON pointer below `/file`. What JSON or a reader of logs could stumble over is escaped, long steps are cut."""
-    return "/file" + "".join("/" + _clean(str(step)).replace("~", "~0").replace("/", "~1") for step in steps)
-
-
-def quoted(text: str) -> str:
-    """`text` in quotes for a message: one line, escaped, at most 60 characters."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def some(names: list[str]) -> str:
-    """The first few of many names, for a sentence."""
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5:,} more"
 
 
 class BadRows:
@@ -70,7 +31,7 @@ class BadRows:
     def add(self, order: int, row: str, at: str, code: str, reason: str) -> None:
         """One bad row: its place among all rows, its name, pointer, code and a sentence."""
         self.count += 1
-        error = FieldError(pointer=at, code=_known(code), detail=reason)
+        error = FieldError(pointer=at, code=known(code), detail=reason)
         self._entries.append((order, error, DroppedRow(row=row, reason=reason)))
         if len(self._entries) > 4 * _LISTED_ROWS:
             self._entries = self._first()
@@ -106,14 +67,3 @@ class BadRows:
 
     def _first(self) -> list[tuple[int, FieldError, DroppedRow]]:
         return sorted(self._entries, key=lambda entry: entry[0])[:_LISTED_ROWS]
-
-
-def _known(code: str) -> str:
-    if code not in DATA_CODES:
-        raise ValueError(f"undocumented code {code!r}")
-    return code
-
-
-def _clean(text: str) -> str:
-    text = text if len(text) <= 200 else text[:197] + "..."
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

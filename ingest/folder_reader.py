@@ -18,15 +18,16 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.archive import BROKEN, checked_archive, files, member_pointer
-from ingest.errors import BadRows, all_invalid, invalid, quoted
+from ingest.errors import BadRows
 from ingest.images import IMAGE_MAGICS, MAX_IMAGE_BYTES, BadImage, Outline, common_size, decode, outline
 from ingest.labels import UNLABELLED, make_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES, TRAIN
+from stillhouse.spec.archive import BROKEN, checked_archive, files, member_pointer
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import all_invalid, invalid, quoted
 from stillhouse.spec.upload import IngestOptions
 
 _MAGIC_BYTES = 8

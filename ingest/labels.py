@@ -3,8 +3,8 @@
 import re
 from collections.abc import Collection
 
-from ingest.errors import invalid, quoted, too_large
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, quoted, too_large
 
 _MAX_NAME = 200
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from ingest.archive import BROKEN
-from ingest.errors import invalid, pointer, quoted, too_large
+from stillhouse.spec.archive import BROKEN
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, pointer, quoted, too_large
 
 _BLOCK_BYTES = 8 * 1024**2
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}

@@ -17,17 +17,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingest.archive import checked_archive, files
 from ingest.columns import DistinctTexts
-from ingest.errors import BadRows, invalid, pointer, quoted, too_large
+from ingest.errors import BadRows
 from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, too_many_classes
 from ingest.npy import Array, read_array
 from ingest.pixels import plan_pixels
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES, TRAIN
+from stillhouse.spec.archive import checked_archive, files
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, pointer, quoted, too_large
 from stillhouse.spec.upload import IngestOptions
 
 _X_NAMES = ("x", "images")

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.errors import invalid, too_large
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, too_large
 
 _BUFFER_BYTES = 1024**2
 _MAX_THRIFT_BYTES = 64 * 1024**2

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.columns import DistinctTexts
-from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, some, too_large
+from ingest.errors import BadRows
 from ingest.images import IMAGE_MAGICS, MAX_IMAGE_BYTES, BadImage, Outline, common_size, decode, outline
 from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, too_many_classes
 from ingest.parquet_file import as_text, corrupt, is_number, is_text, open_file
@@ -28,6 +28,7 @@ from ingest.splits import SPLIT_NAMES, TRAIN
 from ingest.table import Roles, assign_roles
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import all_invalid, invalid, pointer, quoted, some, too_large
 from stillhouse.spec.upload import LABEL_NAMES, IngestOptions
 
 _BLOCK_BYTES = 16 * 1024**2

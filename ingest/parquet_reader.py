@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.columns import CategoryColumn, NumberColumn
-from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted
+from ingest.errors import BadRows
 from ingest.parquet_file import as_text, check_footer, corrupt, is_number, is_plain_text, is_text, open_file
 from ingest.parquet_images import image_column, read_images
 from ingest.reading import Reading
@@ -20,6 +20,7 @@ from ingest.rows import Scratch
 from ingest.table import ColumnReader, Roles, Table, assign_roles
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import all_invalid, invalid, pointer, quoted
 from stillhouse.spec.upload import IngestOptions
 
 _BLOCK_CELLS = 1_000_000

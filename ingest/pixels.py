@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import invalid, quoted, too_large
 from ingest.images import resize
 from ingest.npy import Array
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, quoted, too_large
 from stillhouse.spec.upload import IngestOptions
 
 _CHANNELS = (1, 3, 4)

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import quoted, some
 from ingest.labels import UNLABELLED
 from ingest.reading import Reading
 from ingest.splits import TEST, TRAIN, VALIDATION, Splits
 from stillhouse.spec.facts import SPLITS, DataFacts, DataReport, Feature, Split, StoredDataset
+from stillhouse.spec.refusing import quoted, some
 
 _IMBALANCE = 10
 

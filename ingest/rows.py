@@ -9,8 +9,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import too_large
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import too_large
 
 _COPY_BYTES = 8 * 1024**2
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 from ingest import builtin, csv_reader, folder_reader, npz_reader, parquet_reader, stored_file
-from ingest.errors import invalid
 from ingest.reading import Reading
 from ingest.report import describe
 from ingest.rows import Scratch
 from ingest.sniff import sniff
 from ingest.splits import assign_splits
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid
 from stillhouse.spec.upload import IngestOptions, IngestRequest, StoredUpload, UploadFormat
 
 Format = UploadFormat | Literal["builtin"]

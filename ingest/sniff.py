@@ -3,9 +3,9 @@
 import zipfile
 from pathlib import Path
 
-from ingest.archive import BROKEN
-from ingest.errors import invalid, too_large, unsupported
+from stillhouse.spec.archive import BROKEN
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, too_large, unsupported
 from stillhouse.spec.upload import UploadFormat
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import all_invalid, invalid, pointer, quoted
 from ingest.labels import UNLABELLED
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.facts import SPLITS
+from stillhouse.spec.refusing import all_invalid, invalid, pointer, quoted
 from stillhouse.spec.upload import IngestOptions
 
 TRAIN, VALIDATION, TEST = range(3)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.columns import Cell, Column, DistinctTexts
-from ingest.errors import BadRows, all_invalid, invalid, pointer, quoted, some, too_large
+from ingest.errors import BadRows
 from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, too_many_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
@@ -16,6 +16,7 @@ from ingest.splits import SPLIT_NAMES, TRAIN
 from stillhouse.spec.errors import FieldError, InvalidData
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import all_invalid, invalid, pointer, quoted, some, too_large
 from stillhouse.spec.upload import LABEL_NAMES, IngestOptions
 
 _BLOCK_BYTES = 8 * 1024**2

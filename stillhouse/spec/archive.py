@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ingest.errors import all_invalid, invalid, pointer, quoted, too_large
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import all_invalid, invalid, pointer, quoted, too_large
 
 BROKEN = (
     zipfile.BadZipFile,
