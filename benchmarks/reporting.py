@@ -25,12 +25,13 @@ from distill.data import Dataset, measure, read_dataset
 from distill.reporter import Reporter
 from distill.students import build
 from distill.taps import Outputs
+from distill.train import Teaching
 from stillhouse.spec import DataFacts, DataReport, StoredDataset
 from stillhouse.spec.events import TrainerEvent
-from stillhouse.spec.job import Augmentation
 from stillhouse.spec.losses import Ce, Kd
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Cnn, Mlp
+from stillhouse.spec.training import Augmentation
 
 GATHERS = train.Sums
 ARCHITECTURES = {
@@ -125,7 +126,7 @@ def seconds_per_step(data: Dataset, architecture: Mlp | Cnn, reporter: Reporter,
     net = build(architecture, data.facts, statistics_.mean, statistics_.std)
     teacher = torch.randn(len(data.rows["train"]), 10)
     begun = time.process_time()
-    train.fit(net, [stage], data, lambda batch, x: Outputs(teacher[batch]), reporter)
+    train.fit(net, [stage], data, Teaching(lambda batch, x, epoch: Outputs(teacher[batch])), reporter)
     return (time.process_time() - begun) / (epochs * 40)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.colour import jittered
 from distill.data import Dataset
 from distill.seeds import generator
-from stillhouse.spec.job import Augmentation
+from stillhouse.spec.training import Augmentation
 
 # (positions in the training split [B], their row numbers in the dataset [B]) → raw float32 inputs [B, …]
 Seen = Callable[[Tensor, Tensor], Tensor]

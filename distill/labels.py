@@ -35,14 +35,15 @@ def teacher_logits(teacher: nn.Module, data: Dataset, reporter: Reporter) -> Ten
     return logits
 
 
-def cache_key(dataset: Path, teacher_sha256: str, teacher_config: str, device: torch.device) -> str:
-    """What the logits depend on, down to the last bit: data, weights, network, and the arithmetic of this machine."""
+def cache_key(dataset: Path, teacher: str, device: torch.device) -> str:
+    """What the logits depend on, down to the last bit: data, teacher (its fingerprint), and the arithmetic of this
+    machine."""
     with dataset.open("rb") as file:
         dataset_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     arithmetic = [torch.__version__, str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability()]
     if device.type == "cuda":
         arithmetic = [torch.__version__, torch.cuda.get_device_name(device)]
-    parts = ["logits/1", dataset_sha256, teacher_sha256, teacher_config, device.type, *arithmetic]
+    parts = ["logits/2", dataset_sha256, teacher, device.type, *arithmetic]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

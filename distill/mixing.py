@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.losses import Targets
 from distill.seeds import derive
-from stillhouse.spec.job import Augmentation
+from stillhouse.spec.training import Augmentation
 
 
 def mixes(augmentation: Augmentation) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-Schedule = Literal["cosine", "linear", "constant"]
+from stillhouse.spec.training import Schedule
 
 
 def step_size(step: int, *, peak: float, steps: int, warmup: int, schedule: Schedule) -> float:
@@ -32,8 +32,8 @@ def optimizer(
     weight_decay: float,
     momentum: float,
 ) -> torch.optim.Optimizer:
-    """The optimizer of all weights of `net`, and of a module that trains `beside` it; its step size is set before each
-    step.
+    """The optimizer of all weights of `net` that are not frozen, and of a module that trains `beside` it; its step size
+    is set before each step.
 
     Weight decay spares biases and norm parameters (everything of one dimension), as the field does since
     He et al. 2018 (arXiv:1812.01187 §3.1): pulling those to zero regularises nothing. For adamw it is decoupled
@@ -63,4 +63,4 @@ def shorten(net: nn.Module, max_norm: float) -> None:
 
 
 def _of_rank(parameters: Iterable[nn.Parameter], *, matrices: bool) -> Iterable[nn.Parameter]:
-    return (p for p in parameters if (p.dim() > 1) == matrices)
+    return (p for p in parameters if p.requires_grad and (p.dim() > 1) == matrices)

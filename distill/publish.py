@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from distill.data import Dataset
 from distill.evaluate import Score
 from distill.export.card import card
 from distill.export.files import OutputFolder
-from distill.export.onnx import OPSET, check, to_onnx
+from distill.export.onnx import OPSET, check, failed, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
 from distill.summary import describe, gap_recovered, judge, layers_compared, measured, warnings
-from distill.taps import Pair
+from distill.teacher import Teacher
+from distill.train import Stage
 from stillhouse import __version__
 from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
@@ -32,39 +33,40 @@ _LATENCY_BATCHES = (1, 64)
 def publish(
     spec: JobSpec,
     data: Dataset,
+    teacher: Teacher,
     models: list[Model],
     scores: list[Score],
     chosen: ChosenStudent | None,
     epochs: dict[str, int],
-    pairs: Mapping[str, tuple[Pair, ...]],
+    stages: Sequence[Stage],
     output: Path,
     reporter: Reporter,
 ) -> Finished:
     """Write the student, its ONNX twin, the report and the card to `output`.
 
-    `models` and their `scores` on the test split come in the order teacher, student, baseline. Raises JobFailure
-    `export_failed` or `export_mismatch`.
+    `models` are the student and, if it was trained, the baseline; `scores` on the test split come in the order
+    teacher, student, baseline. Raises JobFailure `export_failed` or `export_mismatch`.
     """
-    for model in models:
-        model.net.cpu()  # where ONNX Runtime is held against it
+    student = models[0]
+    for net in (teacher.net, *(model.net for model in models)):
+        net.cpu()  # where ONNX Runtime is held against it
     folder = OutputFolder(output)
-    teacher, student = models[0], models[1]
-    with reporter.phase(Phase.EXPORTING, steps=len(models)):
+    with reporter.phase(Phase.EXPORTING, steps=len(models) + 1):
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
-        exported = _exported(spec, data, models, folder, reporter)
-        report, verdict = _report(spec, data, models, scores, chosen, exported, reporter, epochs, pairs)
+        exported = _exported(spec, data, teacher, models, folder, reporter)
+        report, verdict = _report(spec, data, teacher, models, scores, chosen, exported, reporter, epochs, stages)
         folder.write("report.json", "report", _json(report))
         folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
         folder.write_checksums()
-        if trained_here := spec.teacher.model is None:
-            folder.write("teacher.safetensors", "teacher_weights", teacher.weights)
-            folder.write("teacher.json", "teacher_config", _json(teacher.config))
+        for name, model in zip(_names(spec, teacher), teacher.trained, strict=True):
+            folder.write(f"{name}.safetensors", "teacher_weights", model.weights)
+            folder.write(f"{name}.json", "teacher_config", _json(model.config))
     return Finished(
         report=report,
         verdict=verdict,
         student=student.config,
-        teacher=teacher.config if trained_here else None,
+        teachers=[model.config for model in teacher.trained],
         files=folder.files,
     )
 
@@ -79,23 +81,35 @@ class Exported:
     notes: list[str]
 
 
-def _exported(spec: JobSpec, data: Dataset, models: list[Model], folder: OutputFolder, reporter: Reporter) -> Exported:
+def _names(spec: JobSpec, teacher: Teacher) -> list[str]:
+    """What the files of each teacher trained here are called: by its place among the members of an ensemble."""
+    if spec.teacher.ensemble is None:
+        return ["teacher"] * len(teacher.trained)
+    return [f"teacher-{i}" for i, member in enumerate(spec.teacher.members) if member.train is not None]
+
+
+def _exported(
+    spec: JobSpec, data: Dataset, teacher: Teacher, models: list[Model], folder: OutputFolder, reporter: Reporter
+) -> Exported:
     """Export, check and time the student, and time the others beside it: those may fail, the student may not."""
-    out = Exported(None, {model.role: [] for model in models}, [])
+    nets = {"teacher": teacher.net, **{model.role: model.net for model in models}}
+    out = Exported(None, {role: [] for role in nets}, [])
     if not spec.export.onnx and spec.targets.max_latency_ms is None:
         return out
-    for step, model in enumerate(models, start=1):
+    for step, (role, net) in enumerate(nets.items(), start=1):
         try:
-            content = to_onnx(model.net, model.config)
+            if role == "teacher" and not teacher.exportable:
+                raise failed("it is a black box")
+            content = to_onnx(net, models[0].config)  # the others take and give the same
             session = Session(content)
-            out.latency[model.role] = _times(session, data)
+            out.latency[role] = _times(session, data)
         except JobFailure:
-            if model.role == "student":
+            if role == "student":
                 raise
-            out.notes.append(f"The {model.role} could not be exported to ONNX, so its latency was not measured.")
+            out.notes.append(f"The {role} could not be exported to ONNX, so its latency was not measured.")
         else:
-            if model.role == "student":
-                out = replace(out, check=check(session, model.net, data))
+            if role == "student":
+                out = replace(out, check=check(session, net, data))
                 if spec.export.onnx:
                     folder.write("model.onnx", "onnx", content)
         reporter.advance(step=step)
@@ -105,26 +119,31 @@ def _exported(spec: JobSpec, data: Dataset, models: list[Model], folder: OutputF
 def _report(
     spec: JobSpec,
     data: Dataset,
+    teacher: Teacher,
     models: list[Model],
     scores: list[Score],
     chosen: ChosenStudent | None,
     exported: Exported,
     reporter: Reporter,
     epochs: dict[str, int],
-    pairs: Mapping[str, tuple[Pair, ...]],
+    stages: Sequence[Stage],
 ) -> tuple[Report, Verdict | None]:
+    networks = [("teacher", teacher.described, teacher.parameters, teacher.size_bytes)]
+    for model in models:
+        described = describe(model.config.architecture, model.config.facts)
+        networks.append((model.role, described, model.config.parameters, len(model.weights)))
     rows = [
         measured(
-            model.role,
-            describe(model.config.architecture, model.config.facts),
+            role,
+            described,
             found,
             data,
             teacher=scores[0],
-            parameters=model.config.parameters,
-            size_bytes=len(model.weights),
-            latency=exported.latency[model.role],
+            parameters=parameters,
+            size_bytes=size_bytes,
+            latency=exported.latency[role],
         )
-        for model, found in zip(models, scores, strict=True)
+        for (role, described, parameters, size_bytes), found in zip(networks, scores, strict=True)
     ]
     targets, verdict = judge(spec.targets, rows[1])
     report = Report(
@@ -135,7 +154,7 @@ def _report(
         onnx=exported.check,
         stages=reporter.stage_times(),
         epochs_run=epochs,
-        layer_pairs=layers_compared(pairs),
+        layer_pairs=layers_compared(stages),
         device=_device_name(data.x.device),
         environment=_environment(),
         warnings=[*warnings(spec, data, rows), *exported.notes],

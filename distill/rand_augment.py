@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from stillhouse.spec.job import RandAugment
+from stillhouse.spec.training import RandAugment
 
 _STRONGEST = 30
 

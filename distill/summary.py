@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,10 +10,11 @@ from torch import Tensor
 from distill.data import Dataset
 from distill.evaluate import Score, wilson
 from distill.taps import Pair
+from distill.train import Stage
 from stillhouse.spec import DataFacts, JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.job import Targets
-from stillhouse.spec.losses import Kd
+from stillhouse.spec.losses import Kd, TemperatureRamp
 from stillhouse.spec.report import Latency, LayersCompared, Measured, TargetResult
 from stillhouse.spec.states import Verdict
 from stillhouse.spec.students import Architecture, Cnn, Mlp, Mobilenet, Resnet
@@ -75,20 +76,24 @@ def gap_recovered(teacher: Measured, student: Measured, baseline: Measured | Non
     return (baseline.errors - student.errors) / (baseline.errors - teacher.errors)
 
 
-def layers_compared(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, list[LayersCompared]]:
-    """Per kind of loss, the layers it looked at."""
-    return {
-        kind: [
-            LayersCompared(
-                student=pair.student.path,
-                teacher=pair.teacher.path,
-                student_shape=list(pair.student.shape),
-                teacher_shape=list(pair.teacher.shape),
-            )
-            for pair in compared
-        ]
-        for kind, compared in pairs.items()
-    }
+def layers_compared(stages: Sequence[Stage]) -> dict[str, list[LayersCompared]]:
+    """Per kind of loss, the layers it looked at; of several stages that differ, each under a name of its own."""
+    out: dict[str, list[LayersCompared]] = {}
+    for position, stage in enumerate(stages, start=1):
+        for kind, compared in stage.pairs.items():
+            found = [_compared(pair) for pair in compared]
+            name = kind if out.get(kind, found) == found else f"{kind}, stage {position}"
+            out[name] = found
+    return out
+
+
+def _compared(pair: Pair) -> LayersCompared:
+    return LayersCompared(
+        student=pair.student.path,
+        teacher=pair.teacher.path,
+        student_shape=list(pair.student.shape),
+        teacher_shape=list(pair.teacher.shape),
+    )
 
 
 def judge(targets: Targets, student: Measured) -> tuple[list[TargetResult], Verdict | None]:
@@ -127,7 +132,7 @@ def warnings(spec: JobSpec, data: Dataset, models: list[Measured]) -> list[str]:
             f"The teacher is no better than the baseline ({teacher.errors} and {baseline.errors} errors): "
             "there was nothing to learn from it. Train it longer, make it larger, or take another one."
         )
-    if spec.teacher.previous is None and student.parameters >= teacher.parameters:
+    if not spec.teacher.of_itself and student.parameters >= teacher.parameters:
         out.append(
             f"The student has {student.parameters:,} parameters, the teacher {teacher.parameters:,}: it is not smaller."
         )
@@ -144,16 +149,16 @@ def warnings(spec: JobSpec, data: Dataset, models: list[Measured]) -> list[str]:
 
 
 def _spec_warnings(spec: JobSpec, student: Measured) -> list[str]:
-    out = []
-    for loss in spec.losses:
-        if not isinstance(loss, Kd) or isinstance(loss.temperature, str):
-            continue
-        if loss.temperature > _HIGH_TEMPERATURE and student.parameters < _SMALL_STUDENT:
-            out.append(
-                f"The temperature is {loss.temperature:g} and the student has {student.parameters:,} parameters: "
-                "small students usually learn more at 2 to 4."
-            )
-    return out
+    if student.parameters >= _SMALL_STUDENT:
+        return []
+    heats = [x.course for stage in spec.plan() for x in stage.losses if isinstance(x, Kd)]
+    ends = [heat.end if isinstance(heat, TemperatureRamp) else heat for heat in heats]
+    return [
+        f"The temperature is {heat:g} and the student has {student.parameters:,} parameters: "
+        "small students usually learn more at 2 to 4."
+        for heat in dict.fromkeys(ends)
+        if heat > _HIGH_TEMPERATURE
+    ]
 
 
 def _class_warnings(data: Dataset, student: Measured) -> list[str]:

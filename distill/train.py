@@ -1,8 +1,8 @@
 """The training loop. Teacher, student, fine-tuning and baseline all go through `fit`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from operator import mul
@@ -17,20 +17,27 @@ from distill.data import Dataset, unusable
 from distill.evaluate import score
 from distill.losses import LOSSES, Batch, Objective, Targets
 from distill.mixing import mixed, mixes
-from distill.optimisation import Schedule, optimizer, shorten, step_size
+from distill.optimisation import optimizer, shorten, step_size
 from distill.reporter import Reporter
 from distill.sampling import balanced_weights, epoch_order
 from distill.seeds import reseed
 from distill.taps import Outputs, Pair, outputs
 from stillhouse.spec import concrete
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.job import Augmentation, EarlyStopping, Training
-from stillhouse.spec.losses import Loss
+from stillhouse.spec.losses import Loss, Ramp, Softened
 from stillhouse.spec.states import Phase
+from stillhouse.spec.training import Augmentation, EarlyStopping, Schedule, Training
 
-# (positions in the training split [B], what the student sees [B, …]) → the teacher's logits [B, classes], and its
-# layers where losses look at them.
-Teaching = Callable[[Tensor, Tensor], Outputs]
+
+@dataclass(frozen=True)
+class Teaching:
+    """A teacher at work beside the student."""
+
+    look: Callable[[Tensor, Tensor, int], Outputs]
+    """(positions in the training split [B], what the student sees [B, …], epoch from 0) → the teacher's logits
+    [B, classes], and its layers where losses look at them."""
+    follow: Callable[[nn.Module], None] | None = None
+    """Called with the student after each step, by a teacher that moves with it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Stage:
     sampling: Literal["uniform", "balanced"] = "uniform"
     pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     """Kind of loss → the layers it compares."""
+    freeze: tuple[str, ...] = ()
+    """Paths of layers that stay as they are."""
 
 
 def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Loss, ...]) -> Stage:
@@ -105,7 +114,8 @@ def fit(net: nn.Module, stages: Sequence[Stage], data: Dataset, teaching: Teachi
         run = 0
         for stage, plan, objective in zip(stages, plans, objectives, strict=True):
             reporter.next_stage()
-            run += _fit(net, objective, stage, plan, data, teaching, reporter)
+            with frozen(net, stage.freeze):
+                run += _fit(net, objective, stage, plan, data, teaching, reporter)
     return run
 
 
@@ -138,12 +148,13 @@ def _fit(
     watched = objective.student_layers()
     drops = any(isinstance(layer, nn.Dropout) for layer in net.modules())
     best = Best(stage.early_stopping)
-    net.train()
+    begin(net, stage.freeze)
     for epoch in range(stage.epochs):
         order = epoch_order(labels_here, stage.sampling, stage.seed, stage.stream, epoch).to(device)
         order_rows = rows[order]  # row numbers in the dataset, where `order` has positions in the split
         seen = view(data, stage.augmentation, stage.seed, stage.stream, epoch)
-        sums = Sums(stage, (labels_here[order.cpu()] >= 0).cumsum(0).tolist() if partial else None)
+        known = (labels_here[order.cpu()] >= 0).cumsum(0).tolist() if partial else None
+        sums = Sums(stage, known, begun=epoch * len(steps), total=total)
         for step, (start, stop) in enumerate(steps, start=epoch * len(steps)):
             batch, batch_rows = order[start:stop], order_rows[start:stop]  # [B]
             x = seen(batch, batch_rows)  # float32 [B, …]
@@ -157,13 +168,15 @@ def _fit(
                 reseed(device, stage.seed, stage.stream, "dropout", step)
             with precision(stage, device):
                 student = outputs(net, x, watched)  # logits [B, classes]
-            teacher = teaching(batch, x) if teaching else None  # logits [B, classes]
-            loss, parts = objective(Batch(student, teacher, targets, batch, step))
+            teacher = teaching.look(batch, x, epoch) if teaching else None  # logits [B, classes]
+            loss, parts = objective(Batch(student, teacher, targets, batch, step, step / total))
             loss.backward()
             optim.step()
             if stage.max_norm is not None:
                 shorten(net, stage.max_norm)
             optim.zero_grad()
+            if teaching is not None and teaching.follow is not None:
+                teaching.follow(net)
             sums.add(parts, stop - start)
             if reporter.due():
                 sums.read(epoch + 1)
@@ -173,13 +186,33 @@ def _fit(
         if len(data.rows["validation"]):
             measured = score(net, data, "validation")
             values |= {"validation_loss": measured.loss, "validation_accuracy": measured.accuracy}
-            net.train()  # scoring put it in eval mode
+            begin(net, stage.freeze)  # scoring put it in eval mode
         reporter.measured(values)
         if best.enough(net, values.get("validation_loss"), epoch):
             break
     best.restore(net)
     net.eval()
     return epoch + 1
+
+
+def begin(net: nn.Module, freeze: Sequence[str]) -> None:
+    """Train mode, except for the layers that stay as they are: batch norm would go on counting there."""
+    net.train()
+    for path in freeze:
+        net.get_submodule(path).eval()
+
+
+@contextmanager
+def frozen(net: nn.Module, freeze: Sequence[str]) -> Iterator[None]:
+    """Within the block, no gradient reaches the weights at these paths."""
+    held = [p for path in freeze for p in net.get_submodule(path).parameters() if p.requires_grad]
+    try:
+        for parameter in held:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
 
 
 def precision(stage: Stage, device: torch.device) -> AbstractContextManager[object]:
@@ -192,9 +225,11 @@ def precision(stage: Stage, device: torch.device) -> AbstractContextManager[obje
 class Sums:
     """The losses of one epoch, kept on the device until somebody reads them: a step never waits for the host."""
 
-    def __init__(self, stage: Stage, labelled: Sequence[int] | None = None) -> None:
-        """`labelled[i]` of the first i + 1 rows of the epoch have a label; None: all have one."""
+    def __init__(self, stage: Stage, labelled: Sequence[int] | None = None, *, begun: int = 0, total: int = 1) -> None:
+        """`labelled[i]` of the first i + 1 rows of the epoch have a label; None: all have one. The epoch begins after
+        `begun` of the stage's `total` steps."""
         self._stage, self._labelled = stage, labelled
+        self._begun, self._total = begun, total
         self._unread: list[Tensor] = []
         self._counts: list[int] = []
         self._values: list[float] = []  # step after step, the losses of each in turn
@@ -215,7 +250,8 @@ class Sums:
         self._unread = []
 
     def means(self, epoch: int) -> dict[str, float]:
-        """`loss`, the weighted sum, and `loss_<kind>` of each part: means over the rows of the epoch it reads.
+        """`loss`, the weighted sum, and `loss_<kind>` of each part: means over the rows of the epoch it reads; and of a
+        dial that moves, `weight_<kind>` and `temperature_<kind>` at the last step.
 
         fsum is exact, so the figures do not depend on how often they were read.
         """
@@ -224,9 +260,29 @@ class Sums:
         columns = [self._values[i :: len(losses)] for i in range(len(losses))]
         counts = [self._labelled_counts() if LOSSES[p.kind].reads_labels else self._counts for p in losses]
         means = [math.fsum(map(mul, column, c)) / max(1, sum(c)) for column, c in zip(columns, counts, strict=True)]
-        total = math.fsum(concrete(p.weight) * mean for p, mean in zip(losses, means, strict=True))
+        total = math.fsum(map(self._weighted, losses, means, columns, counts))
         parts = {f"loss_{p.kind}": mean for p, mean in zip(losses, means, strict=True)}
-        return {"loss": total, **parts}
+        return {"loss": total, **parts, **self._dials()}
+
+    def _weighted(self, loss: Loss, mean: float, column: list[float], counts: list[int]) -> float:
+        """The mean of weight · loss over the rows it reads."""
+        weight = loss.share
+        if not isinstance(weight, Ramp):
+            return weight * mean
+        weights = [weight.at(self._done(step)) for step in range(len(counts))]
+        return math.fsum(map(math.prod, zip(weights, column, counts, strict=True))) / max(1, sum(counts))
+
+    def _dials(self) -> dict[str, float]:
+        """Where the moving dials stand at the last step."""
+        now = self._done(len(self._counts) - 1)
+        losses = self._stage.losses
+        dials: list[tuple[str, float | Ramp]] = [(f"weight_{loss.kind}", loss.share) for loss in losses]
+        dials += [(f"temperature_{loss.kind}", loss.course) for loss in losses if isinstance(loss, Softened)]
+        return {name: dial.at(now) for name, dial in dials if isinstance(dial, Ramp)}
+
+    def _done(self, step: int) -> float:
+        """Share of the stage's steps before a step of this epoch."""
+        return (self._begun + step) / self._total
 
     def _labelled_counts(self) -> list[int]:
         """Rows of each step that have a label."""

@@ -10,6 +10,7 @@ from core.settings import Settings
 from core.storage import Storage, sha256_of
 from models import datasets, jobs, results
 from models.lifecycle import Lease
+from models.model import ModelRow
 from stillhouse.spec.base import concrete
 from stillhouse.spec.errors import JobFailure, NotFound
 from stillhouse.spec.events import Finished, ModelConfig, OutputFile
@@ -47,7 +48,7 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
         assert job is not None, "a claimed job has a row"
         spec = JobSpec.model_validate(job["resolved"])
         data = datasets.get(session, job["project_id"], job["dataset_id"])
-        teacher = None if spec.teacher.model is None else results.model(session, job["project_id"], spec.teacher.model)
+        held = [m.model and results.model(session, job["project_id"], m.model) for m in spec.teacher.members]
     cache = settings.work_dir / "cache"
     try:
         if data is None:
@@ -56,18 +57,17 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
     except NotFound as error:
         hint = "Upload the dataset again and post the job with the new id."
         raise JobFailure("dataset_unusable", "The stored dataset is no longer there.", hint=hint) from error
-    if spec.teacher.model is not None:
-        if teacher is None:
-            hint = "Post the job with a teacher that exists; GET /v1/models lists them."
-            raise JobFailure("teacher_unusable", "The teacher model is no longer there.", hint=hint)
-        _stage_teacher(storage, teacher.weights_key, teacher.config, folder.teacher, cache / "models")
+    for position, (member, row) in enumerate(zip(spec.teacher.members, held, strict=True)):
+        if member.model is not None:
+            own = folder.teacher if spec.teacher.ensemble is None else folder.teacher / str(position)
+            _stage_teacher(storage, row or None, own, cache / "models")
     outputs = cache / "teacher-outputs" / job["project_id"]
     outputs.mkdir(parents=True, exist_ok=True)
     order = Order(
         # A webhook's URL often holds a secret, and the trainer has no use for it.
         spec=spec.model_copy(update={"webhook": None}),
         dataset=str(dataset),
-        teacher=None if spec.teacher.model is None else str(folder.teacher),
+        teacher=str(folder.teacher) if any(held) else None,
         output=str(folder.output),
         scratch=str(folder.scratch),
         cache=str(outputs),
@@ -97,8 +97,7 @@ def threads_for(spec: JobSpec, facts: DataFacts, settings: Settings) -> int:
     if settings.trainer_threads is not None:
         return settings.trainer_threads
     trained = [(architecture_of(spec.student), spec.training)]
-    if spec.teacher.train is not None:
-        trained.append((spec.teacher.train.architecture, spec.teacher.train))
+    trained += [(m.train.architecture, m.train) for m in spec.teacher.members if m.train is not None]
     # Forward, gradients of inputs, gradients of weights: about three passes.
     work = max(3 * net.macs(facts) * concrete(training.batch_size) for net, training in trained)
     return len(os.sched_getaffinity(0)) if work > _WORTH_SHARING else 1
@@ -109,10 +108,14 @@ def prefix_of(project_id: str, lease: Lease) -> str:
     return f"projects/{project_id}/jobs/{lease.job_id}/a{lease.attempt}"
 
 
-def _stage_teacher(storage: Storage, weights_key: str, config: dict[str, object], into: Path, cache: Path) -> None:
+def _stage_teacher(storage: Storage, model: ModelRow | None, into: Path, cache: Path) -> None:
+    if model is None:
+        hint = "Post the job with a teacher that exists; GET /v1/models lists them."
+        raise JobFailure("teacher_unusable", "The teacher model is no longer there.", hint=hint)
+    into.mkdir(exist_ok=True)
     try:
-        shutil.copyfile(storage.fetch(weights_key, cache), into / "model.safetensors")
+        shutil.copyfile(storage.fetch(model.weights_key, cache), into / "model.safetensors")
     except NotFound as error:
         hint = "Post the job with another teacher."
         raise JobFailure("teacher_unusable", "The teacher's weights are no longer there.", hint=hint) from error
-    (into / "config.json").write_text(ModelConfig.model_validate(config).model_dump_json())
+    (into / "config.json").write_text(ModelConfig.model_validate(model.config).model_dump_json())

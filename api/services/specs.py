@@ -16,10 +16,14 @@ from stillhouse.spec.base import concrete
 from stillhouse.spec.errors import InvalidSpec
 from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.facts import DataFacts, DataReport, Split
-from stillhouse.spec.job import DatasetRef, JobSpec, Teacher, Training
+from stillhouse.spec.job import DatasetRef, JobSpec
+from stillhouse.spec.losses import Ce
 from stillhouse.spec.problems import field_errors
 from stillhouse.spec.resolve import resolve
+from stillhouse.spec.settle_teacher import member_pointers
 from stillhouse.spec.students import architecture_of
+from stillhouse.spec.teacher import Member
+from stillhouse.spec.training import Training
 from stillhouse.spec.views import Estimate
 
 _NEEDED: tuple[tuple[Split, str], ...] = (("train", "learn from"), ("test", "be measured on"))
@@ -33,7 +37,8 @@ class Fitted:
     resolved: JobSpec
     dataset: DatasetRow
     facts: DataFacts
-    teacher: ModelConfig | None
+    teachers: tuple[ModelConfig | None, ...]
+    """Of each member of the teacher what the service holds; None: it is trained in the job."""
 
 
 def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
@@ -43,15 +48,9 @@ def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
     dataset = _dataset(parts, project_id, spec.dataset)
     facts = DataFacts.model_validate(dataset.facts)
     _check_splits(spec.dataset, facts)
-    teacher = _teacher(parts, project_id, spec.teacher)
-    resolved = resolve(
-        spec,
-        facts,
-        parts.settings.limits,
-        teacher_facts=None if teacher is None else teacher.facts,
-        teacher_architecture=None if teacher is None else teacher.architecture,
-    )
-    return Fitted(spec=spec, resolved=resolved, dataset=dataset, facts=facts, teacher=teacher)
+    teachers = tuple(_teacher(parts, project_id, *found) for found in member_pointers(spec.teacher))
+    resolved = resolve(spec, facts, parts.settings.limits, teachers=teachers)
+    return Fitted(spec=spec, resolved=resolved, dataset=dataset, facts=facts, teachers=teachers)
 
 
 def parse_spec(body: JsonBody) -> JobSpec:
@@ -86,7 +85,7 @@ def warnings(fitted: Fitted) -> list[str]:
             "every accuracy will look better than it is."
         )
     # A network that teaches its own successor is meant to be as large.
-    teacher = None if fitted.spec.teacher.previous is not None else _teacher_parameters(fitted)
+    teacher = None if fitted.spec.teacher.of_itself else _teacher_parameters(fitted)
     student = architecture_of(fitted.resolved.student).parameters(fitted.facts)
     if teacher is not None and student >= teacher:
         found.append(f"The student ({student:,} parameters) is no smaller than the teacher ({teacher:,}).")
@@ -127,37 +126,43 @@ def _check_splits(ref: DatasetRef, facts: DataFacts) -> None:
             raise InvalidSpec.at(pointer, "empty_split", detail, hint="Upload the data again with other splits.")
 
 
-def _teacher(parts: Parts, project_id: str, teacher: Teacher) -> ModelConfig | None:
-    if teacher.model is None:
+def _teacher(parts: Parts, project_id: str, pointer: str, member: Member) -> ModelConfig | None:
+    if member.model is None:
         return None
     with parts.database.read() as session:
-        row: ModelRow | None = results.model(session, project_id, teacher.model)
+        row: ModelRow | None = results.model(session, project_id, member.model)
     if row is None:
         raise InvalidSpec.at(
-            "/teacher/model",
+            f"{pointer}/model",
             "unknown_model",
-            f"There is no model {teacher.model}.",
+            f"There is no model {member.model}.",
             hint="GET /v1/models lists yours; every finished job adds its student.",
         )
     return ModelConfig.model_validate(row.config)
 
 
-def _teacher_parameters(fitted: Fitted) -> int | None:
-    if fitted.teacher is not None:
-        return fitted.teacher.parameters
-    train = fitted.resolved.teacher.train
-    net = architecture_of(fitted.resolved.student) if train is None else train.architecture
-    return net.parameters(fitted.facts)
+def _teacher_parameters(fitted: Fitted) -> int:
+    teacher = fitted.resolved.teacher
+    if teacher.of_itself:
+        return architecture_of(fitted.resolved.student).parameters(fitted.facts)
+    total = 0
+    for member, held in zip(teacher.members, fitted.teachers, strict=True):
+        if member.train is not None:
+            total += member.train.architecture.parameters(fitted.facts)
+        elif held is not None:
+            total += held.parameters
+    return total
 
 
 def _steps(spec: JobSpec, facts: DataFacts) -> int:
-    student = _stage_steps(spec.training, facts.rows["train"])
-    if spec.finetune is not None:
-        student += concrete(spec.finetune.epochs) * _steps_per_epoch(spec.training, facts.labelled)
-    teacher = 0 if spec.teacher.train is None else _stage_steps(spec.teacher.train, facts.labelled)
+    student = 0
+    for stage in spec.plan():
+        rows = facts.rows["train"] if any(not isinstance(loss, Ce) for loss in stage.losses) else facts.labelled
+        student += concrete(stage.epochs) * _steps_per_epoch(spec.training, rows)
+    teachers = sum(_stage_steps(m.train, facts.labelled) for m in spec.teacher.members if m.train is not None)
     # Earlier generations and the baseline are the same student with the same budget.
     generations = 0 if spec.teacher.previous is None else spec.teacher.previous.generations
-    return teacher + student * (1 + generations + spec.evaluation.baseline)
+    return teachers + student * (1 + generations + spec.evaluation.baseline)
 
 
 def _stage_steps(training: Training, rows: int) -> int:

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
 from distill.losses.softened import log_softened
-from stillhouse.spec import concrete
 from stillhouse.spec.losses import Dist
 
 
@@ -17,7 +16,7 @@ def _dist(params: Dist, student: Tensor, labels: Tensor, teacher: Tensor | None)
         given,
         beta=params.beta,
         gamma=params.gamma,
-        temperature=concrete(params.temperature),
+        temperature=params.heat,
         standardize=params.standardize,
     )
 

@@ -7,13 +7,12 @@ from torch import Tensor
 from distill.losses.registry import register, teacher_logits
 from distill.losses.softened import standardized, widen
 from distill.losses.targets import Targets
-from stillhouse.spec import concrete
 from stillhouse.spec.losses import Dkd
 
 
 @register("dkd", reads_teacher=True, reads_labels=True)
 def _dkd(params: Dkd, student: Tensor, labels: Tensor | Targets, teacher: Tensor | None) -> Tensor:
-    given, temperature = teacher_logits(params.kind, teacher), concrete(params.temperature)
+    given, temperature = teacher_logits(params.kind, teacher), params.heat
     mean = Targets.of(labels).mean(
         lambda y: dkd_of_rows(
             student,

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
 from distill.losses.softened import kl, log_softened
-from stillhouse.spec import concrete
 from stillhouse.spec.losses import Jsd
 
 
@@ -18,7 +17,7 @@ def _jsd(params: Jsd, student: Tensor, labels: Tensor, teacher: Tensor | None) -
         student,
         given,
         beta=params.beta,
-        temperature=concrete(params.temperature),
+        temperature=params.heat,
         standardize=params.standardize,
     )
 

@@ -4,14 +4,13 @@ from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
 from distill.losses.softened import kl, log_softened
-from stillhouse.spec import concrete
 from stillhouse.spec.losses import Kd
 
 
 @register("kd", reads_teacher=True)
 def _kd(params: Kd, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
     given = teacher_logits(params.kind, teacher)
-    return kd(student, given, temperature=concrete(params.temperature), standardize=params.standardize)
+    return kd(student, given, temperature=params.heat, standardize=params.standardize)
 
 
 def kd(student: Tensor, teacher: Tensor, *, temperature: float, standardize: bool = False) -> Tensor:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from distill.losses.registry import LOSSES, Batch, Context
 from distill.seeds import derive, generator
 from distill.taps import Pair
-from stillhouse.spec import concrete
-from stillhouse.spec.losses import Loss
+from stillhouse.spec.losses import Loss, at
 
 
 class Objective(nn.Module):
@@ -31,7 +30,7 @@ class Objective(nn.Module):
         super().__init__()
         self.pairs = {loss.kind: (pairs or {}).get(loss.kind, ()) for loss in losses}
         rows = torch.empty(0, dtype=torch.int64) if labels is None else labels.cpu()
-        self._weights = {loss.kind: concrete(loss.weight) for loss in losses}
+        self._weights = {loss.kind: loss.share for loss in losses}
         self.terms = nn.ModuleDict()
         with torch.random.fork_rng(devices=[]):
             for loss in losses:
@@ -42,7 +41,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each loss unweighted and detached by its kind: scalars, means over the rows."""
         values = {kind: term(batch) for kind, term in self.terms.items()}
-        total = reduce(add, (weight * values[kind] for kind, weight in self._weights.items()))
+        total = reduce(add, (at(weight, batch.done) * values[kind] for kind, weight in self._weights.items()))
         return total, {kind: value.detach() for kind, value in values.items()}
 
     def student_layers(self) -> tuple[str, ...]:

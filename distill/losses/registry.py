@@ -16,6 +16,7 @@ from distill.losses.targets import Targets
 from distill.registry import Registry
 from distill.seeds import generator
 from distill.taps import Outputs, Pair
+from stillhouse.spec.losses import Ramp, Softened
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Batch:
     """Of these rows in the training split, int64 [B]."""
     step: int = 0
     """Optimizer step of the stage, from 0: what a random choice is derived from."""
+    done: float = 0.0
+    """Share of the stage's steps before this one: what a moving dial is read at."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,13 @@ class OfLogits(nn.Module):
     def __init__(self, compute: Compute, params: Any) -> None:
         super().__init__()
         self._compute, self._params = compute, params
+        self._moves = isinstance(params, Softened) and isinstance(params.temperature, Ramp)
 
     def forward(self, batch: Batch) -> Tensor:
         """A scalar, the mean over rows."""
         teacher = batch.teacher.logits if batch.teacher else None
-        return self._compute(self._params, batch.student.logits, batch.targets, teacher)
+        params = self._params.at(batch.done) if self._moves else self._params
+        return self._compute(params, batch.student.logits, batch.targets, teacher)
 
 
 def register(kind: str, *, reads_teacher: bool, reads_labels: bool = False) -> Callable[[Compute], Compute]:

@@ -4,14 +4,13 @@ from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
 from distill.losses.softened import kl, log_softened
-from stillhouse.spec import concrete
 from stillhouse.spec.losses import ReverseKl
 
 
 @register("reverse-kl", reads_teacher=True)
 def _reverse_kl(params: ReverseKl, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
     given = teacher_logits(params.kind, teacher)
-    return reverse_kl(student, given, temperature=concrete(params.temperature), standardize=params.standardize)
+    return reverse_kl(student, given, temperature=params.heat, standardize=params.standardize)
 
 
 def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: float, standardize: bool = False) -> Tensor:

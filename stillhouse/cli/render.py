@@ -11,6 +11,7 @@ from stillhouse.cli.text import age, clean, duration, milliseconds, percent, siz
 from stillhouse.spec.report import ChosenStudent, Measured, Report
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
+from stillhouse.spec.teacher import Teacher
 from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
 
 STATUS_STYLE = {
@@ -224,9 +225,7 @@ def validated_view(validated: ValidatedJob) -> RenderableType:
     """What would run."""
     estimate, resolved = validated.estimate, validated.resolved
     head = Table.grid(padding=(0, 2))
-    teacher = "a model the service holds"
-    if resolved.teacher.train is not None:
-        teacher = architecture(resolved.teacher.train.architecture)
+    teacher = _teacher(resolved.teacher, "a model the service holds")
     count = "" if estimate.teacher_parameters is None else f", {estimate.teacher_parameters:,} parameters"
     student = f"{estimate.student_parameters:,} parameters, {size(estimate.student_size_bytes)}"
     for name, value in (
@@ -265,9 +264,20 @@ def _gap(share: float) -> str:
 
 
 def _networks(job: Job) -> str:
-    train = job.spec.teacher.train
-    teacher = job.spec.teacher.model if train is None else architecture(train.architecture)
-    return f"{teacher} → {architecture(job.spec.student)}"
+    return f"{_teacher(job.spec.teacher)} → {architecture(job.spec.student)}"
+
+
+def _teacher(teacher: Teacher, held: str | None = None) -> str:
+    """Who teaches, in a few words; a model of the service by its id, or as `held`."""
+    if teacher.previous is not None:
+        return "its own predecessor"
+    if teacher.ema is not None:
+        return "its own average"
+    names = [
+        architecture(member.train.architecture) if member.train is not None else held or str(member.model)
+        for member in teacher.members
+    ]
+    return names[0] if len(names) == 1 else "ensemble of " + ", ".join(names)
 
 
 def _latency(model: Measured, batch: int) -> str:

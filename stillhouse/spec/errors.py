@@ -219,6 +219,7 @@ FAILURE_CODES: dict[str, str] = {
     "export_failed": "The student could not be exported.",
     "device_unavailable": "The spec asks for a device this worker does not have.",
     "teacher_unusable": "The teacher could not be loaded or does not fit the dataset.",
+    "teacher_too_weak": "The student alone is better than the teacher: there is nothing to learn from it.",
     "layer_unknown": "A loss names a layer that a network does not have.",
     "layer_mismatch": "A loss cannot compare the layers it is given, or finds none.",
     "student_unusable": "The student's network cannot take images of this size.",

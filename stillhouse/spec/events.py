@@ -89,8 +89,8 @@ class Finished(View):
     report: Report
     verdict: Verdict | None
     student: ModelConfig
-    teacher: ModelConfig | None
-    """Of a teacher trained in this job; its weights are among the files."""
+    teachers: list[ModelConfig] = Field(default_factory=list)
+    """Of the teachers trained in this job, in the order of the spec; their weights are among the files."""
     files: list[OutputFile]
 
 

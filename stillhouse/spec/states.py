@@ -60,10 +60,10 @@ class Phase(StrEnum):
 
     PREPARING = "preparing"
     TRAINING_TEACHER = "training_teacher"
+    TRAINING_BASELINE = "training_baseline"
     LABELLING = "labelling"
     DISTILLING = "distilling"
     FINETUNING = "finetuning"
-    TRAINING_BASELINE = "training_baseline"
     EVALUATING = "evaluating"
     EXPORTING = "exporting"
 

@@ -21,9 +21,9 @@ from distill.losses import Batch, Objective, Targets
 from distill.mixing import cutmix, mixed, mixup, partners, pasted_box
 from distill.rand_augment import OPERATIONS, applied
 from distill.taps import Outputs
-from distill.train import fit
-from stillhouse.spec.job import Augmentation, RandAugment
+from distill.train import Teaching, fit
 from stillhouse.spec.losses import Ce, Dkd
+from stillhouse.spec.training import Augmentation, RandAugment
 from tests.distill.conftest import resolved, store
 from tests.distill.test_processes import JOB, _python
 from tests.distill.test_train import SOFT, STAGE, Log, network
@@ -245,13 +245,19 @@ def test_teacher_and_student_see_the_very_same_mixed_view(digits_file: Path) -> 
     net = network(data)
     net.register_forward_pre_hook(lambda module, x: given.append(x[0].clone()) if module.training else None)
 
-    def teaching(batch: Tensor, x: Tensor) -> Outputs:
+    def teaching(batch: Tensor, x: Tensor, epoch: int) -> Outputs:
         assert torch.equal(x, given[-1])
         assert not torch.equal(x, data.inputs(data.rows["train"][batch]))
         return Outputs(torch.zeros(len(x), 10))
 
     augmentation = EVERYTHING.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
-    fit(net, [replace(STAGE, losses=SOFT, epochs=2, augmentation=augmentation)], data, teaching, Log().reporter)
+    fit(
+        net,
+        [replace(STAGE, losses=SOFT, epochs=2, augmentation=augmentation)],
+        data,
+        Teaching(teaching),
+        Log().reporter,
+    )
     assert len(given) == 40
     assert not torch.equal(given[0], given[20])
 

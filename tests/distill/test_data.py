@@ -12,7 +12,7 @@ from distill.augment import moved, view
 from distill.data import Dataset, measure, read_dataset
 from stillhouse.spec import StoredDataset
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.job import Augmentation
+from stillhouse.spec.training import Augmentation
 from tests.distill.conftest import digits, store
 
 

@@ -16,7 +16,7 @@ from distill.data import read_dataset
 from distill.losses import LOSSES, Objective
 from distill.optimisation import optimizer
 from distill.taps import Outputs, Pair, Point, outputs
-from distill.train import fit
+from distill.train import Teaching, fit
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, MetricPoint, Metrics
 from stillhouse.spec.losses import Crd, Fitnet, Kd, Vid
@@ -173,14 +173,14 @@ def test_a_stage_names_what_it_watches_and_a_student_keeps_no_hook(digits_file: 
     pair = Pair(Point("network.2", (16,)), Point("network.2", (16,)))
     stage = replace(STAGE, losses=(Fitnet(kind="fitnet", weight=1.0),), epochs=1, pairs={"fitnet": (pair,)})
 
-    def teaching(batch: torch.Tensor, x: torch.Tensor) -> Outputs:
+    def teaching(batch: torch.Tensor, x: torch.Tensor, epoch: int) -> Outputs:
         with torch.no_grad():
             return outputs(teacher, x, ["network.2"])
 
     log = Log()
     last = net.get_submodule("network.3")
     before = {name: value.clone() for name, value in last.state_dict().items()}
-    fit(net, [stage], data, teaching, log.reporter)
+    fit(net, [stage], data, Teaching(teaching), log.reporter)
     assert not any(module._forward_hooks for module in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in last.state_dict().items()), "a hint stops below"
     assert log.series("distilling/loss_fitnet")[0] > 0

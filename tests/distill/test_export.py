@@ -23,6 +23,7 @@ from distill.model import Model, trained_model
 from distill.publish import publish
 from distill.reporter import Reporter
 from distill.students import build
+from distill.teacher import of_model
 from stillhouse.spec import DataFacts
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished
@@ -112,11 +113,12 @@ def _publish(data: Dataset, folder: Path, digits_file: Path, *models: Model, **s
     return publish(
         spec=resolved(digits_file, **{"export": {"onnx": True}, **spec}),
         data=data,
-        models=list(models),
+        teacher=of_model(models[0], trained=True),
+        models=list(models[1:]),
         scores=[score(model.net, data, "test") for model in models],
         chosen=None,
         epochs={},
-        pairs={},
+        stages=[],
         output=folder,
         reporter=Reporter(lambda event: None),
     )

@@ -37,8 +37,7 @@ def test_the_teacher_is_kept_as_a_model_of_its_own(digits_file: Path, tmp_path: 
     teacher, student = (load_file(job.output / f"{name}.safetensors") for name in ("teacher", "model"))
     assert teacher.keys() == student.keys()
     assert any(not teacher[name].equal(student[name]) for name in teacher)
-    assert job.finished.teacher is not None
-    assert job.finished.teacher.architecture == job.finished.student.architecture
+    assert job.finished.teachers[0].architecture == job.finished.student.architecture
 
 
 def test_generations_differ_and_repeat_bit_for_bit(digits_file: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ from distill.labels import teacher_logits
 from distill.reporter import Reporter
 from distill.students import build
 from distill.train import fit
-from stillhouse.spec.job import Augmentation
+from stillhouse.spec.training import Augmentation
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Mlp
 from tests.distill.test_train import STAGE

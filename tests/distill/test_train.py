@@ -16,13 +16,13 @@ from distill.reporter import Reporter
 from distill.seeds import derive
 from distill.students import build
 from distill.taps import Outputs
-from distill.train import Stage, fit
+from distill.train import Stage, Teaching, fit
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import LogLine, Metrics, Progress, TrainerEvent
-from stillhouse.spec.job import Augmentation, EarlyStopping
 from stillhouse.spec.losses import Ce, Kd
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Cnn, Mlp, Resnet
+from stillhouse.spec.training import Augmentation, EarlyStopping
 
 STAGE = Stage(
     phase=Phase.DISTILLING,
@@ -126,7 +126,13 @@ def test_the_reported_loss_is_the_mean_over_rows_not_over_batches(data: Dataset)
 def test_the_parts_of_the_loss_are_named_and_add_up(data: Dataset) -> None:
     net, log = network(data), Log()
     teacher = torch.randn(1257, 10, generator=torch.Generator().manual_seed(0))
-    fit(net, [replace(STAGE, losses=SOFT)], data, lambda batch, x: Outputs(teacher[batch]), log.reporter)
+    fit(
+        net,
+        [replace(STAGE, losses=SOFT)],
+        data,
+        Teaching(lambda batch, x, epoch: Outputs(teacher[batch])),
+        log.reporter,
+    )
     kd, ce, total = (log.series(f"distilling/{name}") for name in ("loss_kd", "loss_ce", "loss"))
     assert total == pytest.approx([0.9 * a + 0.1 * b for a, b in zip(kd, ce, strict=True)])
     assert len(total) == 3
@@ -136,11 +142,11 @@ def test_cached_labels_are_found_by_position_under_any_shuffle(data: Dataset) ->
     net = network(data)
     inputs = data.inputs(data.rows["train"])
 
-    def teaching(batch: Tensor, x: Tensor) -> Outputs:
+    def teaching(batch: Tensor, x: Tensor, epoch: int) -> Outputs:
         assert torch.equal(inputs[batch], x)
         return Outputs(torch.zeros(len(x), 10))
 
-    fit(net, [replace(STAGE, losses=SOFT, epochs=2)], data, teaching, Log().reporter)
+    fit(net, [replace(STAGE, losses=SOFT, epochs=2)], data, Teaching(teaching), Log().reporter)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data: Dataset) -> None:
@@ -157,12 +163,12 @@ def test_every_epoch_has_an_order_of_its_own_and_student_and_baseline_share_them
     def orders(phase: Phase) -> list[Tensor]:
         seen: list[Tensor] = []
 
-        def teaching(batch: Tensor, x: Tensor) -> Outputs:
+        def teaching(batch: Tensor, x: Tensor, epoch: int) -> Outputs:
             seen.append(batch)
             return Outputs(torch.zeros(len(batch), 10))
 
         stage = replace(STAGE, phase=phase, losses=SOFT, batch_size=2048)
-        fit(network(data), [stage], data, teaching, Log().reporter)
+        fit(network(data), [stage], data, Teaching(teaching), Log().reporter)
         return seen
 
     student, baseline = orders(Phase.DISTILLING), orders(Phase.TRAINING_BASELINE)

@@ -18,7 +18,7 @@ from distill.model import trained_model
 from distill.sampling import balanced_weights
 from distill.students import build
 from distill.taps import Outputs
-from distill.train import fit
+from distill.train import Teaching, fit
 from stillhouse.spec import StoredDataset
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import LogLine, Metrics, TrainerEvent
@@ -129,7 +129,7 @@ def test_reported_losses_are_means_over_the_rows_each_of_them_reads(tenth: Path)
         logits = net(inputs)
         expected = ce(logits[labels >= 0], labels[labels >= 0]).item(), kd(logits, teacher, temperature=4.0).item()
     stage = replace(STAGE, epochs=1, learning_rate=1e-12, optimizer="sgd", losses=SOFT)
-    fit(net, [stage], data, lambda batch, x: Outputs(teacher[batch]), log.reporter)
+    fit(net, [stage], data, Teaching(lambda batch, x, epoch: Outputs(teacher[batch])), log.reporter)
     found = log.series("distilling/loss_ce")[0], log.series("distilling/loss_kd")[0]
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -233,6 +233,6 @@ def test_balanced_sampling_and_weights_work_beside_missing_labels(tenth: Path) -
     for choice in ({"sampling": "balanced"}, {"class_weights": "balanced"}):
         log = Log()
         stage = replace(STAGE, epochs=2, losses=SOFT, **choice)  # type: ignore[arg-type]
-        fit(network(data), [stage], data, lambda batch, x: Outputs(teacher[batch]), log.reporter)
+        fit(network(data), [stage], data, Teaching(lambda batch, x, epoch: Outputs(teacher[batch])), log.reporter)
         losses = log.series("distilling/loss_ce")
         assert losses[1] < losses[0]

@@ -6,7 +6,9 @@ import pytest
 
 from stillhouse.spec import AUTO, DataFacts, JobSpec, Limits, resolve
 from stillhouse.spec.errors import InvalidSpec
+from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.facts import Feature
+from stillhouse.spec.students import Architecture, Mlp
 
 DIGITS = DataFacts(
     task="image-classification",
@@ -39,6 +41,13 @@ def wrong(spec: JobSpec, facts: DataFacts = DIGITS, limits: Limits | None = None
     with pytest.raises(InvalidSpec) as caught:
         resolve(spec, facts, limits or Limits(), **more)
     return {error.pointer: error.code for error in caught.value.errors}
+
+
+def held(facts: DataFacts, net: Architecture | None = None) -> ModelConfig:
+    """What the service holds of a model made on such data."""
+    return ModelConfig(
+        architecture=net or Mlp(name="mlp", hidden=(8,)), facts=facts, mean=[0], std=[1], parameters=1, preprocessing=""
+    )
 
 
 def autos(value: Any) -> list[Any]:
@@ -145,10 +154,10 @@ def test_a_model_that_does_not_fit_the_data_cannot_teach() -> None:
         ({"classes": tuple("012345678")}, "class_mismatch"),
         ({"classes": tuple("0123456798")}, "class_mismatch"),
     ):
-        assert wrong(body, teacher_facts=DIGITS.model_copy(update=change)) == {"/teacher/model": code}
+        assert wrong(body, teachers=[held(DIGITS.model_copy(update=change))]) == {"/teacher/model": code}
     other = TABLE.model_copy(update={"features": (Feature(name="b"), Feature(name="a"))})
-    assert wrong(body, TABLE, teacher_facts=other) == {"/teacher/model": "column_mismatch"}
-    assert resolve(body, DIGITS, Limits(), teacher_facts=DIGITS).teacher.model is not None
+    assert wrong(body, TABLE, teachers=[held(other)]) == {"/teacher/model": "column_mismatch"}
+    assert resolve(body, DIGITS, Limits(), teachers=[held(DIGITS)]).teacher.model is not None
 
 
 def test_classes_are_evened_by_weights_or_by_sampling_and_the_choice_is_echoed() -> None:

@@ -21,7 +21,7 @@ from stillhouse.spec.students import (
     candidates_of,
 )
 from stillhouse.spec.students.ladder import LADDER, fitting
-from tests.spec.test_resolve import DIGITS, TABLE, written, wrong
+from tests.spec.test_resolve import DIGITS, TABLE, held, written, wrong
 
 COLOUR = DIGITS.model_copy(update={"shape": (3, 32, 32)})
 MODEL = {"model": "mdl_" + "0" * 26}
@@ -70,10 +70,10 @@ def test_the_resolved_spec_echoes_what_the_trained_teacher_became() -> None:
 
 
 def test_a_stored_teacher_is_shrunk_by_the_architecture_the_service_knows() -> None:
-    more = {"teacher_facts": DIGITS, "teacher_architecture": Cnn(name="cnn")}
+    more = {"teachers": [held(DIGITS, Cnn(name="cnn"))]}
     resolved = settled(teacher=MODEL, student={"name": "shrink"}, more=more)
     assert architecture_of(resolved.student) == Cnn(name="cnn", channels=(8, 16, 32))
-    black_box = wrong(written(teacher=MODEL, student={"name": "shrink"}), teacher_facts=DIGITS)
+    black_box = wrong(written(teacher=MODEL, student={"name": "shrink"}), teachers=[None])
     assert black_box == {"/student": "cannot_shrink"}
 
 

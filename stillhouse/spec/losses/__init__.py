@@ -1,12 +1,15 @@
 """The losses a job can weigh, as a union told apart by `kind`. Their maths lives in the engine."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
+from stillhouse.spec.base import AUTO
 from stillhouse.spec.losses.dials import LossParams, Softened, Temperature, Weight
 from stillhouse.spec.losses.feature import AttentionTransfer, Fitnet, Nst, Review, Vid
 from stillhouse.spec.losses.layers import Layered, LayerPair
+from stillhouse.spec.losses.ramp import Ramp, TemperatureRamp, WeightRamp, at, ever
 from stillhouse.spec.losses.relation import Cc, Crd, Pkt, Rkd, Similarity
 from stillhouse.spec.losses.response import Ce, Dist, Dkd, Jsd, Kd, LogitCosine, LogitMse, ReverseKl
 
@@ -29,14 +32,20 @@ __all__ = [
     "LossParams",
     "Nst",
     "Pkt",
+    "Ramp",
     "ReverseKl",
     "Review",
     "Rkd",
     "Similarity",
     "Softened",
     "Temperature",
+    "TemperatureRamp",
     "Vid",
     "Weight",
+    "WeightRamp",
+    "at",
+    "ever",
+    "losses_agree",
     "usual_weight",
 ]
 
@@ -77,3 +86,20 @@ def usual_weight(loss: LossParams, beside: tuple[LossParams, ...]) -> float:
     if isinstance(loss, Ce) and any(isinstance(other, Kd | ReverseKl | Jsd) for other in beside):
         return 0.1
     return loss.usual_weight
+
+
+def losses_agree(losses: Sequence[Loss], temperature: object) -> None:
+    """Raise ValueError, naming the field, when losses of one sum contradict each other or the `temperature` beside
+    them."""
+    kinds = [loss.kind for loss in losses]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError("losses: each kind may appear once; add the weights of equal ones")
+    if not any(isinstance(loss.weight, str) or ever(loss.weight) for loss in losses):
+        raise ValueError("losses: at least one weight must be above 0")
+    softened = [loss for loss in losses if isinstance(loss, Softened)]
+    if temperature != AUTO and not softened:
+        raise ValueError("temperature: it belongs to losses that soften, such as kd, and `losses` has none")
+    for loss in softened:
+        if AUTO not in (loss.temperature, temperature) and loss.temperature != temperature:
+            other = f"the {loss.kind} loss has another"
+            raise ValueError(f"temperature: {other}; give one of them")

@@ -1,0 +1,119 @@
+"""Where networks of a job begin: with fresh weights, from files, or as an ancestor of the student."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from distill.data import Dataset, Statistics
+from distill.losses import needs_teacher
+from distill.model import Model, trained_model
+from distill.reporter import Reporter
+from distill.seeds import derive
+from distill.stages import of_generation, without_teacher
+from distill.students import build
+from distill.students.from_timm import make_ready
+from distill.teacher import Teacher, loaded, of_model, of_several
+from distill.teaching import live
+from distill.train import Stage, fit, stage_of
+from stillhouse.spec import JobSpec, concrete
+from stillhouse.spec.losses import Ce, Loss
+from stillhouse.spec.states import Phase
+from stillhouse.spec.students import Architecture
+from stillhouse.spec.teacher import TrainTeacher
+
+_HARD_LABELS: tuple[Loss, ...] = (Ce(kind="ce", weight=1.0),)
+
+
+@dataclass(frozen=True)
+class Nursery:
+    """What networks are made from and trained on, and a record of how long that took."""
+
+    spec: JobSpec
+    data: Dataset
+    statistics: Statistics
+    reporter: Reporter
+    epochs: dict[str, int] = field(default_factory=dict)
+    """Epochs each stage really ran, by the name of its series."""
+
+    def fresh(self, architecture: Architecture, *, stream: str = "student", seed: int | None = None) -> nn.Module:
+        """A network with its first weights, which depend on the stream and the seed alone."""
+        seed = concrete(self.spec.training.seed) if seed is None else seed
+        # Drawn on the CPU, so every device starts from the same weights.
+        torch.default_generator.manual_seed(derive(seed, stream, "init"))
+        net = build(architecture, self.data.facts, self.statistics.mean, self.statistics.std)
+        make_ready(net, architecture, self.data.facts)
+        return net.to(self.data.x.device)
+
+    def model(
+        self, role: Literal["teacher", "student", "baseline"], net: nn.Module, architecture: Architecture
+    ) -> Model:
+        """A network made here, with everything its files need."""
+        return trained_model(role, net, architecture, self.data.facts, self.statistics)
+
+    def fit(self, net: nn.Module, stages: Sequence[Stage]) -> None:
+        """Train on the labels alone, and note the epochs."""
+        run = fit(net, stages, self.data.labelled(), None, self.reporter)
+        self.epochs[stages[0].series or stages[0].phase] = run
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A teacher before it is ready: a fresh network and how to train it, or one that came in files."""
+
+    net: nn.Module
+    recipe: TrainTeacher | None
+    ready: Teacher | None
+    series: str | None
+
+
+def entrants(spec: JobSpec, nursery: Nursery, folder: Path | None) -> list[Entrant]:
+    """Those that will teach, none of them trained yet. Raises JobFailure when one cannot be loaded."""
+    out = []
+    several = spec.teacher.ensemble is not None
+    for position, member in enumerate(spec.teacher.members):
+        series = f"{Phase.TRAINING_TEACHER}-{position}" if several else None
+        if member.train is not None:
+            net = nursery.fresh(member.train.architecture, stream="teacher", seed=concrete(member.train.seed))
+            out.append(Entrant(net, member.train, None, series))
+        else:
+            own = folder / str(position) if several and folder is not None else folder
+            teacher = loaded(own, nursery.data)
+            out.append(Entrant(teacher.net, None, teacher, series))
+    return out
+
+
+def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> Teacher:
+    """Train on the labels those that are not ready, and give all of them one voice."""
+    teachers = [_graduated(nursery, entrant) for entrant in candidates]
+    if spec.teacher.ensemble is not None:
+        return of_several(teachers, spec.teacher.ensemble)
+    return teachers[0]
+
+
+def ancestor(generations: int, architecture: Architecture, stages: list[Stage], nursery: Nursery) -> nn.Module:
+    """The student's predecessor: the first learns from the labels, each other one from the one before (Furlanello et
+    al. 2018, arXiv:1805.04770 §3). Each starts from weights of its own."""
+    data, reporter = nursery.data, nursery.reporter
+    net = nursery.fresh(architecture, stream="generation 0")
+    run = fit(net, of_generation(without_teacher(stages, data), 0), data.labelled(), None, reporter)
+    for generation in range(1, generations):
+        teacher = net.requires_grad_(False)
+        net = nursery.fresh(architecture, stream=f"generation {generation}")
+        for stage in of_generation(stages, generation):
+            taught = live(teacher, stage) if needs_teacher(stage.losses) else None
+            run += fit(net, [stage], data if taught else data.labelled(), taught, reporter)
+    nursery.epochs[Phase.TRAINING_TEACHER] = run
+    return net
+
+
+def _graduated(nursery: Nursery, entrant: Entrant) -> Teacher:
+    if entrant.recipe is None:
+        assert entrant.ready is not None  # it came in files
+        return entrant.ready
+    stage = stage_of(entrant.recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
+    nursery.fit(entrant.net, [replace(stage, series=entrant.series)])
+    return of_model(nursery.model("teacher", entrant.net, entrant.recipe.architecture), trained=True)

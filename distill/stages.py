@@ -1,0 +1,119 @@
+"""The stages of a spec as the training loop takes them: the student's, the baseline's, and those of its ancestors."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from distill.batches import bounds
+from distill.data import Dataset
+from distill.losses import needs_teacher
+from distill.taps import Pair
+from distill.train import Stage, stage_of
+from stillhouse.spec import JobSpec, concrete
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.losses import Ce
+from stillhouse.spec.states import Phase
+
+Pairs = Mapping[str, tuple[Pair, ...]]
+
+
+def stages_of(spec: JobSpec, pairs: Sequence[Pairs]) -> list[Stage]:
+    """The student's stages. `pairs` are the layers each of them compares, by kind of loss."""
+    base = stage_of(spec.training, phase=Phase.DISTILLING, stream="student", losses=())
+    out = []
+    for position, (given, compared) in enumerate(zip(spec.plan(), pairs, strict=True)):
+        stage = replace(
+            base,
+            phase=Phase.DISTILLING if needs_teacher(given.losses) or position == 0 else Phase.FINETUNING,
+            stream=_stream(spec, position),
+            losses=given.losses,
+            pairs=compared,
+            freeze=given.freeze,
+            epochs=concrete(given.epochs),
+            learning_rate=concrete(given.learning_rate),
+            schedule=concrete(given.schedule),
+            warmup_epochs=given.warmup_epochs,
+            early_stopping=given.early_stopping,
+        )
+        out.append(stage)
+    return _told_apart(out)
+
+
+def without_teacher(stages: list[Stage], data: Dataset) -> list[Stage]:
+    """The same stages on the labels alone and without frozen layers, keeping the label smoothing of their ce loss.
+
+    Where the student also sees rows without a label, the baseline gets as many steps: more epochs over fewer rows.
+    """
+    out = []
+    for stage in stages:
+        smoothing = next((loss.label_smoothing for loss in stage.losses if isinstance(loss, Ce)), 0.0)
+        hard = Ce(kind="ce", weight=1.0, label_smoothing=smoothing)
+        longer = _as_many_steps(stage, data) if needs_teacher(stage.losses) else stage
+        out.append(replace(longer, phase=Phase.TRAINING_BASELINE, series=None, losses=(hard,), pairs={}, freeze=()))
+    return out
+
+
+def of_generation(stages: list[Stage], generation: int) -> list[Stage]:
+    """The stages of an ancestor of the student, with random streams and series of its own."""
+    return [
+        replace(
+            stage,
+            phase=Phase.TRAINING_TEACHER,
+            stream=f"generation {generation} {stage.stream}",
+            series=f"{Phase.TRAINING_TEACHER}-{generation}-{position}",
+        )
+        for position, stage in enumerate(stages)
+    ]
+
+
+def check_frozen(spec: JobSpec, student: nn.Module) -> None:
+    """Raise JobFailure `layer_unknown` or `layer_mismatch` for a stage that freezes what is not there, or all."""
+    names = [name for name, _ in student.named_modules() if name]
+    for position, stage in enumerate(spec.plan()):
+        for path in stage.freeze:
+            if path not in names:
+                some = difflib.get_close_matches(path, names, n=4, cutoff=0.5) or names[:8]
+                raise JobFailure(
+                    "layer_unknown",
+                    f"stages/{position}/freeze names the layer {path!r}, and the student has none of that name.",
+                    hint=f"Its layers are called like {', '.join(some)}.",
+                )
+        held = {p for path in stage.freeze for p in student.get_submodule(path).parameters()}
+        if held == set(student.parameters()):
+            detail = f"stages/{position}/freeze leaves no layer of the student to train."
+            raise JobFailure("layer_mismatch", detail, hint="Freeze fewer layers, or leave the stage out.")
+
+
+def _stream(spec: JobSpec, position: int) -> str:
+    """Random streams by name: those of a plain job are called as they always were, so its bits stay the same."""
+    if position == 0:
+        return "student"
+    return "finetune" if spec.stages is None else f"stage {position}"
+
+
+def _told_apart(stages: list[Stage]) -> list[Stage]:
+    """Several stages of one phase need series of their own."""
+    phases = [stage.phase for stage in stages]
+    return [
+        replace(stage, series=f"{stage.phase}-{position}") if phases.count(stage.phase) > 1 else stage
+        for position, stage in enumerate(stages)
+    ]
+
+
+def _as_many_steps(stage: Stage, data: Dataset) -> Stage:
+    """`stage` stretched so that over the labelled rows it takes the steps it takes over all."""
+    if not data.facts.unlabelled:
+        return stage
+    every, labelled = (len(bounds(len(some.rows["train"]), stage.batch_size)) for some in (data, data.labelled()))
+    patient = stage.early_stopping
+    if patient is not None:
+        patient = patient.model_copy(update={"patience": math.ceil(patient.patience * every / labelled)})
+    return replace(
+        stage,
+        epochs=round(stage.epochs * every / labelled),
+        warmup_epochs=stage.warmup_epochs * every / labelled,
+        early_stopping=patient,
+    )

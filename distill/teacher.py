@@ -1,0 +1,106 @@
+"""The teacher of a job, wherever it comes from: one network that takes raw rows and gives logits of the dataset's
+classes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from distill.data import Dataset
+from distill.ensemble import Mixture
+from distill.evaluate import Score, score
+from distill.model import Model, digest, load_with_config, weight_bytes
+from distill.reporter import Reporter
+from distill.summary import describe
+from stillhouse.spec import concrete
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.facts import Split
+from stillhouse.spec.students import Architecture
+from stillhouse.spec.teacher import Ensemble
+
+_HINT = "Choose another teacher, or train one in the job with teacher.train."
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher, frozen and in eval mode."""
+
+    net: nn.Module
+    """Raw float32 rows [N, …] → logits [N, classes of the dataset]."""
+    described: str
+    """A few words for a table."""
+    parameters: int
+    size_bytes: int
+    """Of the files that hold it."""
+    fingerprint: str
+    """Its outputs depend on this, the data and the arithmetic, and on nothing else."""
+    architecture: Architecture | None = None
+    """Its network, when it is one of ours."""
+    trained: tuple[Model, ...] = ()
+    """Networks trained in this job, to be kept beside the student."""
+    exportable: bool = True
+    """False for a black box that torch cannot follow."""
+
+
+def of_model(model: Model, *, trained: bool) -> Teacher:
+    """One network of ours."""
+    return Teacher(
+        net=model.net.eval().requires_grad_(False),
+        described=describe(model.config.architecture, model.config.facts),
+        parameters=model.config.parameters,
+        size_bytes=len(model.weights),
+        fingerprint=digest(json.dumps([model.sha256, model.config.model_dump_json()]).encode()),
+        architecture=model.config.architecture,
+        trained=(model,) if trained else (),
+    )
+
+
+def of_several(members: Sequence[Teacher], ensemble: Ensemble) -> Teacher:
+    """The members with one voice."""
+    weights = [member.weight for member in ensemble.members]
+    heats = [concrete(member.temperature) for member in ensemble.members]
+    heat = concrete(ensemble.temperature)
+    net = Mixture([m.net for m in members], weights=weights, temperatures=heats, temperature=heat)
+    parts = ["ensemble/1", [m.fingerprint for m in members], weights, heats, heat]
+    return Teacher(
+        net=net.eval(),
+        described="ensemble of " + ", ".join(m.described for m in members),
+        parameters=sum(m.parameters for m in members),
+        size_bytes=sum(m.size_bytes for m in members),
+        fingerprint=digest(json.dumps(parts).encode()),
+        trained=tuple(model for m in members for model in m.trained),
+        exportable=all(m.exportable for m in members),
+    )
+
+
+def loaded(folder: Path | None, data: Dataset) -> Teacher:
+    """The teacher whose files lie in `folder`. Raises JobFailure `teacher_unusable`."""
+    if folder is None:
+        raise JobFailure("teacher_unusable", "The spec names a teacher, and its files were not given.", hint=_HINT)
+    try:
+        net, config = load_with_config(folder)
+    except ValueError as error:
+        raise JobFailure("teacher_unusable", f"The teacher could not be loaded: {error}.", hint=_HINT) from error
+    facts = config.facts
+    if facts.shape != data.facts.shape or facts.classes != data.facts.classes:
+        detail = (
+            f"The teacher takes rows of shape {list(facts.shape)} and knows {len(facts.classes)} classes, the dataset "
+            f"has {list(data.facts.shape)} and {len(data.facts.classes)}, or the classes differ in name or order."
+        )
+        raise JobFailure("teacher_unusable", detail, hint=_HINT)
+    return of_model(Model("teacher", net.to(data.x.device), config, weight_bytes(net)), trained=False)
+
+
+def introduce(teacher: Teacher, data: Dataset, reporter: Reporter) -> Score:
+    """Say how good the teacher is before anything is spent on learning from it."""
+    split = judged_on(data)
+    found = score(teacher.net, data, split)
+    reporter.say(f"The teacher is right on {found.accuracy:.2%} of {found.rows:,} {split} rows.")
+    return found
+
+
+def judged_on(data: Dataset) -> Split:
+    """Where teachers are looked at: the validation split, or the test split of data that has none."""
+    return "validation" if len(data.rows["validation"]) else "test"

@@ -1,0 +1,104 @@
+"""Who teaches."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from stillhouse.spec.base import AUTO, Auto, Contract, LaxTuple
+from stillhouse.spec.ids import ModelId
+from stillhouse.spec.losses import Temperature
+from stillhouse.spec.students import Architecture
+from stillhouse.spec.training import Training
+
+
+class TrainTeacher(Training):
+    """A teacher trained here on the true labels, before it teaches."""
+
+    architecture: Architecture
+
+
+class Previous(Contract):
+    """Born-again training (Furlanello et al. 2018, arXiv:1805.04770): the student's own network learns from the labels,
+    teaches its successor of the same shape, which teaches the next."""
+
+    generations: Annotated[int, Field(ge=1, le=10)] = 1
+    """How often a finished network teaches its successor; the last successor is the student."""
+
+
+class Ema(Contract):
+    """Mean teacher (Tarvainen & Valpola 2017, arXiv:1703.01780): the student's own weights, averaged over the steps
+    behind it, teach it. The average moves with every step."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Share of the old average kept at each step; in the first steps less, min(decay, 1 - 1/step), so that the first
+    weights are soon forgotten."""
+
+
+class Member(Contract):
+    """One of several teachers: exactly one of `train` and `model`."""
+
+    train: TrainTeacher | None = None
+    """Train an architecture on the dataset's labels first."""
+    model: ModelId | None = None
+    """A model the service holds."""
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Share of its voice; the shares of all members are scaled to sum to 1."""
+    temperature: Temperature | Auto = AUTO
+    """Softens this member's distribution before it is mixed. auto: the ensemble's."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        exactly_one_of(self, "train", "model")
+        return self
+
+
+class Ensemble(Contract):
+    """Several teachers with one voice (Hinton, Vinyals, Dean 2015, arXiv:1503.02531 §1): the weighted mean of their
+    softened distributions, Σ wᵢ · softmax(zᵢ / Tᵢ). It is handed on as logits which, at `temperature`, give just
+    that mean."""
+
+    members: Annotated[tuple[Member, ...], LaxTuple, Field(min_length=2, max_length=16)]
+    temperature: Temperature | Auto = AUTO
+    """Where the distributions are mixed. auto: where the losses soften, when that is one number; else 4."""
+
+
+class Teacher(Contract):
+    """Who teaches: exactly one of the fields."""
+
+    train: TrainTeacher | None = None
+    """Train an architecture on the dataset's labels first."""
+    model: ModelId | None = None
+    """A model the service holds: a teacher or a student of an earlier job."""
+    ensemble: Ensemble | None = None
+    """Several teachers, trained here or held by the service."""
+    previous: Previous | None = None
+    """The student's own network, a generation earlier."""
+    ema: Ema | None = None
+    """The student's own network, averaged over its way so far."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        exactly_one_of(self, "train", "model", "ensemble", "previous", "ema")
+        return self
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The teachers that are trained or loaded before anything is learnt from them: one, several, or none when
+        the student is its own."""
+        if self.ensemble is not None:
+            return self.ensemble.members
+        if self.train is None and self.model is None:
+            return ()
+        return (Member.model_construct(train=self.train, model=self.model),)  # checked already
+
+    @property
+    def of_itself(self) -> bool:
+        """True when the student's own network teaches it."""
+        return self.previous is not None or self.ema is not None
+
+
+def exactly_one_of(model: Contract, *names: str) -> None:
+    """Raise ValueError unless exactly one of the fields is given."""
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(names)}; got {' and '.join(given) or 'none'}")
