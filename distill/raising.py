@@ -16,7 +16,7 @@ from distill.seeds import derive
 from distill.stages import of_generation, without_teacher
 from distill.students import build
 from distill.students.from_timm import make_ready
-from distill.teacher import Teacher, loaded, of_model, of_several
+from distill.teacher import Teacher, introduce, loaded, of_model, of_several
 from distill.teaching import live
 from distill.train import Stage, fit, stage_of
 from stillhouse.spec import JobSpec, concrete
@@ -89,9 +89,11 @@ def entrants(spec: JobSpec, nursery: Nursery, folder: Path | None) -> list[Entra
 def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> Teacher:
     """Train on the labels those that are not ready, and give all of them one voice."""
     teachers = [_graduated(nursery, entrant) for entrant in candidates]
-    if spec.teacher.ensemble is not None:
-        return of_several(teachers, spec.teacher.ensemble)
-    return teachers[0]
+    if spec.teacher.ensemble is None:
+        return teachers[0]
+    for position, teacher in enumerate(teachers):
+        introduce(teacher, nursery.data, nursery.reporter, name=f"Member {position} ({teacher.described})")
+    return of_several(teachers, spec.teacher.ensemble)
 
 
 def ancestor(generations: int, architecture: Architecture, stages: list[Stage], nursery: Nursery) -> nn.Module:

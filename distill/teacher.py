@@ -93,11 +93,11 @@ def loaded(folder: Path | None, data: Dataset) -> Teacher:
     return of_model(Model("teacher", net.to(data.x.device), config, weight_bytes(net)), trained=False)
 
 
-def introduce(teacher: Teacher, data: Dataset, reporter: Reporter) -> Score:
-    """Say how good the teacher is before anything is spent on learning from it."""
+def introduce(teacher: Teacher, data: Dataset, reporter: Reporter, *, name: str = "The teacher") -> Score:
+    """Say how good a teacher is before anything is spent on learning from it."""
     split = judged_on(data)
     found = score(teacher.net, data, split)
-    reporter.say(f"The teacher is right on {found.accuracy:.2%} of {found.rows:,} {split} rows.")
+    reporter.say(f"{name} is right on {found.accuracy:.2%} of {found.rows:,} {split} rows.")
     return found
 
 
