@@ -92,7 +92,7 @@ def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> 
     if spec.teacher.ensemble is None:
         return teachers[0]
     for position, teacher in enumerate(teachers):
-        introduce(teacher, nursery.data, nursery.reporter, name=f"Member {position} ({teacher.described})")
+        introduce(teacher, nursery.data, nursery.reporter, member=position)
     return of_several(teachers, spec.teacher.ensemble)
 
 

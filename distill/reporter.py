@@ -58,6 +58,10 @@ class Reporter:
             MetricPoint(name=f"{self._series}/{name}", step=self._step, value=value) for name, value in values.items()
         ]
 
+    def found(self, name: str, value: float) -> None:
+        """Keep one value that belongs to no phase, such as how good the teacher is."""
+        self._points.append(MetricPoint(name=name, step=0, value=value))
+
     def stage_times(self) -> list[StageTime]:
         """Seconds of each phase, the present one so far."""
         return [*self._ended, self._so_far()]

@@ -93,10 +93,12 @@ def loaded(folder: Path | None, data: Dataset) -> Teacher:
     return of_model(Model("teacher", net.to(data.x.device), config, weight_bytes(net)), trained=False)
 
 
-def introduce(teacher: Teacher, data: Dataset, reporter: Reporter, *, name: str = "The teacher") -> Score:
-    """Say how good a teacher is before anything is spent on learning from it."""
+def introduce(teacher: Teacher, data: Dataset, reporter: Reporter, *, member: int | None = None) -> Score:
+    """Show how good a teacher, or a member of an ensemble, is before anything is spent on learning from it."""
     split = judged_on(data)
     found = score(teacher.net, data, split)
+    reporter.found(f"teacher{'' if member is None else f'-{member}'}/{split}_accuracy", found.accuracy)
+    name = "The teacher" if member is None else f"Member {member} ({teacher.described})"
     reporter.say(f"{name} is right on {found.accuracy:.2%} of {found.rows:,} {split} rows.")
     return found
 

@@ -13,6 +13,7 @@ from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.teacher import Teacher
 from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
+from stillhouse.spec.webhook import WebhookDelivery
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "cyan",
@@ -174,6 +175,15 @@ def models_table(models: Iterable[Model]) -> Table:
             percent(model.accuracy),
             age(model.created_at),
         )
+    return table
+
+
+def deliveries_table(deliveries: Iterable[WebhookDelivery]) -> Table:
+    """A line per message to a webhook."""
+    table = _table("message", "type", "to", "status", "tries", "last answer")
+    for sent in deliveries:
+        last = sent.last_error or ("–" if sent.last_status is None else str(sent.last_status))
+        table.add_row(sent.id, sent.type, clean(sent.endpoint), sent.status, str(sent.attempts), last)
     return table
 
 

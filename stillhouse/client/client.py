@@ -11,6 +11,7 @@ from stillhouse.client.datasets import Datasets
 from stillhouse.client.jobs import Jobs
 from stillhouse.client.models import Models
 from stillhouse.client.transport import Transport, checked, parse
+from stillhouse.client.webhooks import Webhooks
 from stillhouse.spec.errors import BadAnswer
 from stillhouse.spec.views import Catalogue, Readiness, Version
 
@@ -46,6 +47,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @property
     def url(self) -> str:

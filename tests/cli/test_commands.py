@@ -366,3 +366,20 @@ def test_every_command_explains_itself(say: Here) -> None:
             if name not in (*groups, "up"):
                 assert "--json" in said.out, name
     assert "130 Ctrl-C" in " ".join(say("watch", "--help").out.split())
+
+
+def test_messages_to_a_webhook_are_listed(say: Here, house: House) -> None:
+    with house.client() as client:
+        job = client.jobs.create(SPEC | {"webhook": {"url": "https://example.com/hook"}})
+        client.jobs.cancel(job)
+    assert "job.cancelled" in say("webhooks", "ls", job.id).out
+    (sent,) = say("webhooks", "ls", job.id, "--json").json()
+    assert sent["endpoint"] == "https://example.com"
+
+
+def test_the_secret_of_webhooks_is_printed_alone_and_can_be_rotated(say: Here) -> None:
+    before = say("webhooks", "secret").out.strip()
+    after = say("webhooks", "rotate-secret").out.strip()
+    assert before.startswith("whsec_")
+    assert after != before
+    assert say("webhooks", "secret").out.strip() == after

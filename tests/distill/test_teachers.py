@@ -71,6 +71,7 @@ def test_several_teachers_of_all_origins_teach_with_one_voice(digits_file: Path,
     assert report.models[0].architecture == "ensemble of " + ", ".join(["mlp 64-32-10"] * 3)
     assert report.models[0].parameters == 3 * first.report.models[0].parameters
     assert all(f"Member {i} (mlp 64-32-10) is right on" in job.lines() for i in range(3))
+    assert all(0 < job.series(f"teacher{which}/validation_accuracy")[0] <= 1 for which in ("", "-0", "-1", "-2"))
     assert report.epochs_run["training_teacher-0"] == 3
     assert report.epochs_run["training_teacher-2"] == 5
     names = {path.name for path in job.output.glob("teacher*")}
