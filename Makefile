@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting docs lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -43,6 +43,9 @@ bench-polling: $(VENV)/.installed  ## GET /v1/jobs/{id} against a bare Starlette
 
 bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
 	$(BIN)/python -m benchmarks.reporting
+
+bench-hinton: $(VENV)/.installed  ## section 3 of Hinton et al. 2015 on the full MNIST (needs npm, an hour)
+	$(BIN)/python -m benchmarks.hinton
 
 docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
 	$(BIN)/python -m docs.generate

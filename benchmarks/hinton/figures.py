@@ -1,0 +1,90 @@
+"""The paper's figures and ours, side by side."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from benchmarks.hinton.jobs import Found
+from benchmarks.hinton.protocol import SEEDS, TEMPERATURES, WIDTHS
+from benchmarks.hinton.unseen import Correction
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table."""
+
+    what: str
+    paper: str
+    ours: tuple[float, ...]
+    """One number per seed."""
+    target: str = ""
+    met: bool | None = None
+    """None: a figure without a target."""
+    form: str = "{:.0f}"
+
+    def line(self) -> str:
+        """As a row of a Markdown table."""
+        each = ", ".join(self.form.format(value) for value in self.ours)
+        shown = f"{mean(self.ours):.1f} ({each})" if len(self.ours) > 1 and self.form == "{:.0f}" else each
+        if len(self.ours) > 1 and self.form != "{:.0f}":
+            shown = f"{self.form.format(mean(self.ours))} ({each})"
+        verdict = "" if self.met is None else ("met" if self.met else "**missed**")
+        return f"| {self.what} | {self.paper} | {shown} | {self.target} | {verdict} |"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """All of them as a Markdown table."""
+    return "\n".join(["| errors | paper | ours | target | |", "|---|---|---|---|---|", *(f.line() for f in figures)])
+
+
+def figures(
+    found: Mapping[str, Found], without_3: Sequence[Correction], only_7_8: Sequence[Correction], threes: int
+) -> Iterator[Figure]:
+    """Every figure of the section; `threes` are the test images of a 3."""
+    yield from _large(found)
+    yield from _unseen(without_3, only_7_8, threes, found["teacher"].rows)
+    yield from _sweep(found)
+
+
+def _large(found: Mapping[str, Found]) -> Iterator[Figure]:
+    teacher, hard, soft = found["teacher"].teacher_errors, _errors(found, "hard"), _errors(found, "soft")
+    gap = tuple((h - s) / (h - teacher) for h, s in zip(hard, soft, strict=True))
+    yield _judged("teacher 1200-1200, dropout, max-norm, jitter", "67", (teacher,), "≤ 75", lambda e: e <= 75)
+    yield _judged("student 800-800, hard labels", "146", hard, "130 to 185", lambda e: 130 <= e <= 185)
+    yield _judged("student 800-800, soft targets, T = 20", "74", soft, "≤ 95, aim ≤ 85", lambda e: e <= 95)
+    share = (mean(hard) - mean(soft)) / (mean(hard) - teacher)
+    yield Figure("share of the gap recovered", "91 %", gap, "≥ 70 %", share >= 0.7, "{:.0%}")
+    yield Figure("jitter in the transfer set, hard labels alone", "–", _errors(found, "jittered hard"))
+    yield Figure("jitter in the transfer set, soft targets", "–", _errors(found, "jittered soft"))
+
+
+def _unseen(
+    without_3: Sequence[Correction], only_7_8: Sequence[Correction], threes: int, rows: int
+) -> Iterator[Figure]:
+    yield Figure("no 3 in the transfer set", "206", tuple(c.errors[0] for c in without_3))
+    yield Figure("… of the 1,010 threes", "133", tuple(c.errors_on_classes[0] for c in without_3))
+    yield Figure("… bias of 3 raised by", "3.5", tuple(c.by for c in without_3), form="{:+.2f}")
+    yield Figure("… then", "109", tuple(c.errors[1] for c in without_3))
+    right = tuple(1 - c.errors_on_classes[1] / threes for c in without_3)
+    yield _judged("… then threes right", "98.6 %", right, "≥ 98.6 %", lambda r: r >= 0.986, "{:.1%}")
+    before, after = (tuple(c.errors[i] / rows for c in only_7_8) for i in (0, 1))
+    yield Figure("only 7 and 8 in the transfer set", "47.3 %", before, form="{:.1%}")
+    yield Figure("… biases of 7 and 8 changed by", "-7.6", tuple(c.by for c in only_7_8), form="{:+.2f}")
+    yield _judged("… then", "13.2 %", after, "≤ 13.2 %", lambda e: e <= 0.132, "{:.1%}")
+
+
+def _sweep(found: Mapping[str, Found]) -> Iterator[Figure]:
+    for width in WIDTHS:
+        for kind in ("hard", *(f"T={t:g}" for t in TEMPERATURES)):
+            what = f"{width}-{width}, {'hard labels' if kind == 'hard' else kind.replace('=', ' = ')}"
+            yield Figure(what, "–", _errors(found, f"width {width} {kind}"))
+
+
+def _errors(found: Mapping[str, Found], name: str) -> tuple[int, ...]:
+    return tuple(found[f"{name} {seed}"].errors for seed in SEEDS if f"{name} {seed}" in found)
+
+
+def _judged(
+    what: str, paper: str, ours: tuple[float, ...], target: str, good: Callable[[float], bool], form: str = "{:.0f}"
+) -> Figure:
+    return Figure(what, paper, ours, target, good(mean(ours)), form)
