@@ -33,7 +33,7 @@ def run(job: Job, dataset: Path, facts: DataFacts, teacher: Path | None, folder:
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(text)
     start = time.perf_counter()
-    spec = resolve(JobSpec.model_validate(job.spec), facts, Limits(), teacher_facts=facts if teacher else None)
+    spec = resolve(JobSpec.model_validate(job.spec), facts, Limits())
     files = folder / "files"
     files.mkdir()
     cache = folder.parent / "teacher outputs"
