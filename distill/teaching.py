@@ -42,11 +42,10 @@ def live(net: nn.Module, stage: Stage) -> Teaching:
     return Teaching(torch.no_grad()(lambda batch, x, epoch: outputs(net, x, layers)))
 
 
-def moving(average: Ema, stage: Stage) -> Teaching | None:
-    """The average of the student's own weights as its teacher."""
-    if not needs_teacher(stage.losses):
-        return None
-    return Teaching(live(average.net, stage).look, average.follow)
+def moving(average: Ema, stage: Stage) -> Teaching:
+    """The average of the student's own weights as its teacher. It follows through stages that do not ask it too."""
+    look = live(average.net, stage).look if needs_teacher(stage.losses) else None
+    return Teaching(look, average.follow)
 
 
 def _teaching(net: nn.Module, stage: Stage, logits: Tensor | None) -> Teaching:

@@ -33,9 +33,9 @@ from stillhouse.spec.training import Augmentation, EarlyStopping, Schedule, Trai
 class Teaching:
     """A teacher at work beside the student."""
 
-    look: Callable[[Tensor, Tensor, int], Outputs]
+    look: Callable[[Tensor, Tensor, int], Outputs] | None
     """(positions in the training split [B], what the student sees [B, …], epoch from 0) → the teacher's logits
-    [B, classes], and its layers where losses look at them."""
+    [B, classes], and its layers where losses look at them. None: it is not asked."""
     follow: Callable[[nn.Module], None] | None = None
     """Called with the student after each step, by a teacher that moves with it."""
 
@@ -147,6 +147,7 @@ def _fit(
     optim = optimizer(net, stage.optimizer, objective, weight_decay=stage.weight_decay, momentum=stage.momentum)
     watched = objective.student_layers()
     drops = any(isinstance(layer, nn.Dropout) for layer in net.modules())
+    look, follow = (teaching.look, teaching.follow) if teaching else (None, None)
     best = Best(stage.early_stopping)
     begin(net, stage.freeze)
     for epoch in range(stage.epochs):
@@ -168,15 +169,15 @@ def _fit(
                 reseed(device, stage.seed, stage.stream, "dropout", step)
             with precision(stage, device):
                 student = outputs(net, x, watched)  # logits [B, classes]
-            teacher = teaching.look(batch, x, epoch) if teaching else None  # logits [B, classes]
+            teacher = look(batch, x, epoch) if look else None  # logits [B, classes]
             loss, parts = objective(Batch(student, teacher, targets, batch, step, step / total))
             loss.backward()
             optim.step()
             if stage.max_norm is not None:
                 shorten(net, stage.max_norm)
             optim.zero_grad()
-            if teaching is not None and teaching.follow is not None:
-                teaching.follow(net)
+            if follow is not None:
+                follow(net)
             sums.add(parts, stop - start)
             if reporter.due():
                 sums.read(epoch + 1)

@@ -133,6 +133,11 @@ def test_a_student_learns_from_its_own_average(digits_file: Path, tmp_path: Path
     assert (job.output / "model.safetensors").read_bytes() == (again.output / "model.safetensors").read_bytes()
 
 
+def test_an_average_follows_through_stages_that_do_not_ask_it(digits_file: Path, tmp_path: Path) -> None:
+    job = Job(digits_file, tmp_path / "out", teacher={"ema": {"decay": 0.0}}, losses=[{"kind": "ce"}])
+    assert (job.output / "teacher.safetensors").read_bytes() == (job.output / "model.safetensors").read_bytes()
+
+
 def test_an_average_teaches_the_layers_too_and_through_stages(digits_file: Path, tmp_path: Path) -> None:
     stages = [{"losses": [{"kind": "ce"}, {"kind": "similarity"}]}, {"losses": [{"kind": "kd"}]}]
     job = Job(digits_file, tmp_path / "out", teacher={"ema": {}}, stages=stages, student={"name": "cnn"})
