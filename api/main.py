@@ -17,7 +17,7 @@ from api.middleware import Edge
 from api.parts import Parts
 from api.recent import Recent
 from api.routes import artifacts, catalogue, datasets, following, health, jobs, models, webhooks
-from api.services import ingesting
+from api.services import workspace
 from core.broker import Doorbell
 from core.db import Database
 from core.secret import secret_key
@@ -73,7 +73,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         stopping=Event(),
         readers=CapacityLimiter(_READERS),
     )
-    ingesting.sweep(settings)
+    workspace.sweep(settings)
     app.state.parts = parts
     try:
         yield

@@ -10,6 +10,8 @@ from stillhouse.spec.facts import DataFacts, DataReport
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.report import Report
 from stillhouse.spec.states import JobStatus
+from stillhouse.spec.teachers import network_in_words
+from stillhouse.spec.teachers.config import STORED_CONFIG
 from stillhouse.spec.views import Artifact, Condition, Dataset, Event, Job, JobError, JobProgress, JobUrls, Model
 
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
@@ -84,13 +86,25 @@ def dataset_view(row: DatasetRow) -> Dataset:
 
 def model_view(row: ModelRow) -> Model:
     """A model."""
+    config = STORED_CONFIG.validate_python(row.config)
+    facts = config.facts if isinstance(config, ModelConfig) else config
+    outputs = len(config.facts.classes) if isinstance(config, ModelConfig) else config.outputs
     return Model.model_validate(
         {
             "id": row.id,
             "name": row.name,
             "role": row.role,
+            "origin": "upload" if row.job_id is None else "job",
             "job_id": row.job_id,
-            "config": ModelConfig.model_validate(row.config),
+            "format": row.format,
+            "network": network_in_words(config),
+            "task": facts.task,
+            "shape": list(facts.shape),
+            "outputs": outputs,
+            "classes": None if facts.classes is None else list(facts.classes),
+            "parameters": config.parameters,
+            "config": config,
+            "notes": row.notes,
             "bytes": row.bytes,
             "sha256": row.sha256,
             "accuracy": row.accuracy,

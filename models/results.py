@@ -1,10 +1,12 @@
-"""Queries on what jobs leave: artifacts and models."""
+"""Queries on what jobs leave, artifacts and models, and on the models beside them that were uploaded."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.artifact import ArtifactRow
+from models.base import db_now
 from models.model import ModelRow
+from stillhouse.spec.teachers import CheckedTeacher
 
 
 def artifacts(session: Session, job_id: str) -> list[ArtifactRow]:
@@ -15,6 +17,30 @@ def artifacts(session: Session, job_id: str) -> list[ArtifactRow]:
 def artifact(session: Session, job_id: str, name: str) -> ArtifactRow | None:
     """One file of a job."""
     return session.get(ArtifactRow, (job_id, name))
+
+
+def add_teacher(
+    session: Session, project_id: str, *, id: str, name: str, storage_key: str, checked: CheckedTeacher
+) -> ModelRow:
+    """Record an uploaded teacher whose file is already in the storage."""
+    row = ModelRow(
+        id=id,
+        project_id=project_id,
+        job_id=None,
+        name=name,
+        role="teacher",
+        format=checked.format,
+        config=checked.config.model_dump(mode="json"),
+        notes=checked.notes,
+        weights_key=storage_key,
+        bytes=checked.bytes,
+        sha256=checked.sha256,
+        accuracy=None,
+        created_at=db_now(session),
+    )
+    session.add(row)
+    session.flush()
+    return row
 
 
 def model(session: Session, project_id: str, model_id: str) -> ModelRow | None:

@@ -1,5 +1,6 @@
 """/v1/datasets: upload, look, list."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -7,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from api.auth import Project
 from api.parts import InParts
 from api.problems import declared
-from api.services import datasets, uploads
+from api.services import datasets, ingesting, uploads
+from api.services.ingesting import UploadQuery
 from api.services.paging import PageQuery
-from api.services.uploads import UploadQuery
 from api.views import dataset_view
 from stillhouse.spec.views import Dataset, Page
 
@@ -29,7 +30,8 @@ async def create_dataset(
     project: Project, parts: InParts, query: Annotated[UploadQuery, Query()], request: Request, response: Response
 ) -> Dataset:
     """Upload a dataset. It is read and checked before the answer; a `Repr-Digest` with its SHA-256 is checked too."""
-    row = await uploads.receive(request, parts, project, query)
+    read = partial(ingesting.take, parts, project, query)
+    row = await uploads.receive(request, parts, read, smaller=ingesting.SMALLER)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
     return dataset_view(row)
 

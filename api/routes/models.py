@@ -1,18 +1,43 @@
-"""/v1/models: what the service holds, ready to teach."""
+"""/v1/models: what the service holds, ready to teach: upload, look, list."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 
 from api.auth import Project
 from api.parts import InParts
 from api.problems import declared
-from api.services import models
+from api.services import models, teachers, uploads
 from api.services.paging import PageQuery
+from api.services.teachers import ModelQuery
 from api.views import model_view
 from stillhouse.spec.views import Model, Page
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+_FILE_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The file itself: a ZIP of config.json and model.safetensors, as transformers, timm or a "
+        "finished job of this service leave them; a checkpoint of timm or torchvision (.safetensors or .pth); an ONNX "
+        "graph in one file; a .pt2 of torch.export.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("", status_code=201, responses=declared(413, 415), openapi_extra=_FILE_BODY)
+async def create_model(
+    project: Project, parts: InParts, query: Annotated[ModelQuery, Query()], request: Request, response: Response
+) -> Model:
+    """Upload a teacher. It is read, checked and tried on random rows before the answer; a `Repr-Digest` with its
+    SHA-256 is checked too."""
+    read = partial(teachers.take, parts, project, query)
+    row = await uploads.receive(request, parts, read, smaller=teachers.SMALLER)
+    response.headers["Location"] = f"/v1/models/{row.id}"
+    return model_view(row)
 
 
 @router.get("", responses=declared(410))

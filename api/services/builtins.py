@@ -7,7 +7,8 @@ from sqlalchemy.exc import IntegrityError
 
 from api.parts import Parts
 from api.problems import server_fault
-from api.services.ingesting import Source, store, working_folder
+from api.services.ingesting import Source, store
+from api.services.workspace import working_folder
 from models import datasets
 from models.dataset import DatasetRow
 from stillhouse.spec.errors import InvalidData, TooLarge, UnsupportedMedia

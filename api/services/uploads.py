@@ -3,10 +3,9 @@
 import asyncio
 import errno
 import hashlib
-from collections.abc import AsyncGenerator
-from functools import partial
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
@@ -15,60 +14,49 @@ from starlette.requests import Request
 from api import digests
 from api.bodies import declared_length, refuse_encoded
 from api.parts import Parts
-from api.services.ingesting import Source, store, working_folder
-from models.dataset import DatasetRow
-from stillhouse.spec.base import Name
+from api.services.workspace import working_folder
 from stillhouse.spec.errors import InvalidData, TooLarge, Unavailable, UnsupportedMedia
-from stillhouse.spec.upload import IngestOptions, UploadFormat
+
+Row = TypeVar("Row")
 
 _WRITE_BYTES = 1024 * 1024
 IDLE_SECONDS = 60.0
 """An upload that brings nothing for this long is given up."""
 
 
-class UploadQuery(IngestOptions):
-    """What the file is called, and how to read it."""
+async def receive(request: Request, parts: Parts, read: Callable[[Path], Row], *, smaller: str) -> Row:
+    """Take an upload from the wire and let `read` bring it into the record. Whatever fails, nothing of it is left.
 
-    name: Name
-    """What you call the dataset; need not be unique."""
-    format: UploadFormat | Literal["auto"] = "auto"
-    """What the bytes are. auto: they tell themselves."""
-
-    def options(self) -> IngestOptions:
-        """The part the reader needs."""
-        return IngestOptions.model_validate(self.model_dump(exclude={"name", "format"}))
-
-
-async def receive(request: Request, parts: Parts, project_id: str, query: UploadQuery) -> DatasetRow:
-    """Take an upload from the wire into the record. Whatever fails, nothing of it is left.
-
-    Raises UnsupportedMedia, TooLarge, InvalidData, Unavailable.
+    `read` gets the path of the file, in a folder of its own that it may use. `smaller` says how such a file can be
+    made smaller. Raises UnsupportedMedia, TooLarge, InvalidData, Unavailable.
     """
-    _check_headers(request, parts.settings.limits.max_upload_bytes)
+    too_large = TooLarge(
+        f"The file is larger than the limit of {parts.settings.limits.max_upload_bytes:,} bytes.", hint=smaller
+    )
+    _check_headers(request, parts.settings.limits.max_upload_bytes, too_large)
     expected = digests.expected_sha256(request.headers)
     with working_folder(parts.settings) as folder:
         path = folder / "upload"
-        digests.check(expected, await _write(request, path, parts.settings.limits.max_upload_bytes))
-        source = Source(name=query.name, path=path, format=query.format, options=query.options())
+        digests.check(expected, await _write(request, path, parts.settings.limits.max_upload_bytes, too_large))
         # Readers take minutes and memory: a few at a time, and never the threads that answer everybody else.
-        return await anyio.to_thread.run_sync(partial(store, parts, project_id, source, folder), limiter=parts.readers)
+        return await anyio.to_thread.run_sync(read, path, limiter=parts.readers)
 
 
-def _check_headers(request: Request, limit: int) -> None:
+def _check_headers(request: Request, limit: int, too_large: TooLarge) -> None:
     refuse_encoded(request)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith("multipart/"):
         raise UnsupportedMedia(
             "The body must be the file itself, not a form.",
             hint="curl --data-binary @FILE -H 'Content-Type: application/octet-stream' "
-            "-H 'Authorization: Bearer shk_…' 'http://…/v1/datasets?name=NAME'",
+            f"-H 'Authorization: Bearer shk_…' 'http://…{request.url.path}?name=NAME'",
         )
     declared = declared_length(request)
     if declared is not None and declared > limit:
-        raise _too_large(limit)
+        raise too_large
 
 
-async def _write(request: Request, path: Path, limit: int) -> bytes:
+async def _write(request: Request, path: Path, limit: int, too_large: TooLarge) -> bytes:
     """Write the body to `path`; returns its SHA-256."""
     digest, total, waiting = hashlib.sha256(), 0, bytearray()
     try:
@@ -77,7 +65,7 @@ async def _write(request: Request, path: Path, limit: int) -> bytes:
             while (chunk := await _next(chunks)) is not None:
                 total += len(chunk)
                 if total > limit:
-                    raise _too_large(limit)
+                    raise too_large
                 digest.update(chunk)
                 waiting += chunk
                 if len(waiting) >= _WRITE_BYTES:
@@ -99,9 +87,3 @@ async def _next(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
         raise InvalidData.at(
             "/file", "cut_off", f"Nothing arrived for {IDLE_SECONDS:g} seconds.", hint="Send the file again."
         ) from None
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"The file is larger than the limit of {limit:,} bytes.", hint="Upload fewer rows, or as compressed Parquet."
-    )

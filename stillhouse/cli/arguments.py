@@ -35,3 +35,8 @@ def labels_of(given: list[str]) -> dict[str, str]:
     if wrong := [key for key, equals, _ in pairs if not (key and equals)]:
         raise Invalid(f"The label {wrong[0]!r} has no value.", hint="Write it as --label key=value.")
     return {key: value for key, _, value in pairs}
+
+
+def as_option(pointer: str) -> str:
+    """What a query parameter is called here: `?split_column` is `--split-column`."""
+    return f"--{pointer[1:].replace('_', '-')}" if pointer.startswith("?") else pointer

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from stillhouse.cli import exits, session
+from stillhouse.cli.arguments import as_option
 from stillhouse.cli.pull import progress_bars
 from stillhouse.cli.render import dataset_view, datasets_table
 from stillhouse.cli.session import AsJson
@@ -66,7 +67,7 @@ def add_dataset(
                 on_progress=on_progress,
             )
     except Invalid as error:
-        speak.fail(error, place=_option)
+        speak.fail(error, place=as_option)
         raise typer.Exit(exits.of_error(error)) from error
     use = Text(f"In a job spec:  dataset: {{id: {dataset.id}}}", style="dim")
     speak.answer(dataset, lambda: Group(dataset_view(dataset), Text(), use))
@@ -92,8 +93,3 @@ def show_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = F
     with speak.client() as client:
         found = client.datasets.get(dataset)
     speak.answer(found, lambda: dataset_view(found))
-
-
-def _option(pointer: str) -> str:
-    """What a query parameter is called here: `?split_column` is `--split-column`."""
-    return f"--{pointer[1:].replace('_', '-')}" if pointer.startswith("?") else pointer

@@ -8,10 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from stillhouse.cli.text import age, clean, duration, milliseconds, percent, size
+from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.report import ChosenStudent, Measured, Report
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.teacher import Teacher
+from stillhouse.spec.teachers import ForeignConfig
 from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
 from stillhouse.spec.webhook import WebhookDelivery
 
@@ -164,14 +166,14 @@ def dataset_view(dataset: Dataset) -> RenderableType:
 
 def models_table(models: Iterable[Model]) -> Table:
     """A line per model."""
-    table = _table("model", "role", "name", "architecture", "parameters", "accuracy", "created")
+    table = _table("model", "role", "name", "network", "parameters", "accuracy", "created")
     for model in models:
         table.add_row(
             model.id,
             model.role,
             clean(model.name),
-            architecture(model.config.architecture),
-            f"{model.config.parameters:,}",
+            clean(model.network),
+            f"{model.parameters:,}",
             percent(model.accuracy),
             age(model.created_at),
         )
@@ -190,19 +192,23 @@ def deliveries_table(deliveries: Iterable[WebhookDelivery]) -> Table:
 def model_view(model: Model) -> RenderableType:
     """One model."""
     head = Table.grid(padding=(0, 2))
+    sides = "×".join("any" if side is None else str(side) for side in model.shape)
+    origin = f"{model.role} of {model.job_id}" if model.origin == "job" else f"uploaded, {model.format}"
     for name, value in (
         ("model", model.id),
         ("name", clean(model.name)),
-        ("role", f"{model.role} of {model.job_id}"),
-        ("architecture", architecture(model.config.architecture)),
-        ("parameters", f"{model.config.parameters:,}"),
+        ("role", origin),
+        ("network", clean(model.network)),
+        ("parameters", f"{model.parameters:,}"),
         ("accuracy", percent(model.accuracy)),
-        ("classes", clean(_some(model.config.facts.classes))),
+        ("classes", f"{model.outputs}: {clean(_some(model.classes or ['without names']))}"),
+        ("one row", sides + (" (channels, height, width)" if len(model.shape) == 3 else " inputs")),
         ("stored", f"{size(model.bytes)}, sha256 {model.sha256}"),
-        ("feed it", clean(model.config.preprocessing)),
+        ("feed it", clean(_preparing(model.config))),
     ):
         head.add_row(Text(name, style="dim"), value)
-    return Group(head, Text(), Text(f"As a teacher:  teacher: {{model: {model.id}}}", style="dim"))
+    notes = [Text(clean(f"! {note}"), style="yellow") for note in model.notes]
+    return Group(head, *notes, Text(), Text(f"As a teacher:  teacher: {{model: {model.id}}}", style="dim"))
 
 
 def catalogue_table(catalogue: Catalogue) -> Table:
@@ -258,6 +264,13 @@ def architecture(student: Student) -> str:
     if isinstance(student, Shrink):
         return f"shrink width={student.width} depth={student.depth}"
     return in_words(student)
+
+
+def _preparing(config: ModelConfig | ForeignConfig) -> str:
+    if isinstance(config, ModelConfig):
+        return config.preprocessing
+    steps = config.preprocessing.model_dump(exclude_defaults=True, mode="json")
+    return ", ".join(f"{name} {value}" for name, value in steps.items()) or "raw values"
 
 
 def _chosen(chosen: ChosenStudent) -> str:

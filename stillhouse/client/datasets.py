@@ -1,26 +1,16 @@
 """Datasets: upload and look up."""
 
-import base64
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
-
-from pydantic import ValidationError
 
 from stillhouse.client.download import OnProgress
 from stillhouse.client.pages import each
 from stillhouse.client.transport import Transport, parse
-from stillhouse.spec.errors import FieldError, Invalid
-from stillhouse.spec.problems import field_errors
+from stillhouse.client.upload import check_options, name_of, upload
 from stillhouse.spec.upload import IngestOptions, UploadFormat
 from stillhouse.spec.views import Dataset
-
-_CHUNK_BYTES = 1024 * 1024
-# The service reads and checks the whole upload before it answers.
-_ANSWER_SECONDS = 3600.0
 
 
 class Datasets:
@@ -66,20 +56,10 @@ class Datasets:
             "image_size": image_size,
         }
         given = {key: value for key, value in options.items() if value is not None}
-        _check(given)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(path.stat().st_size),
-            "Repr-Digest": _digest(path),
-        }
-        response = self._transport.request(
-            "POST",
-            "/v1/datasets",
-            params={"name": name or _name_of(path), "format": format, **given},
-            headers=headers,
-            content=lambda: _chunks(path, on_progress),
-            repeatable=False,
-            answer_seconds=_ANSWER_SECONDS,
+        check_options(IngestOptions, given)
+        params = {"name": name or name_of(path), "format": format, **given}
+        response = upload(
+            self._transport, "/v1/datasets", path, params=params, shown=path.name, on_progress=on_progress
         )
         return parse(Dataset, response)
 
@@ -90,37 +70,3 @@ class Datasets:
     def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
         """Datasets, newest first."""
         return each(self._transport, "/v1/datasets", Dataset, limit=limit)
-
-
-def _name_of(path: Path) -> str:
-    """The file's name, as far as a dataset may be called that."""
-    return (re.sub(r"[^\w .:@+\-]|^[^\w]", "_", path.name) or "upload")[:100]
-
-
-def _check(given: dict[str, Any]) -> None:
-    """Refuse options that cannot be right before the file is sent: it may be large."""
-    try:
-        IngestOptions.model_validate(given)
-    except ValidationError as error:
-        wrong = [
-            FieldError(pointer=f"?{e.pointer.removeprefix('/')}", code=e.code, detail=e.detail)
-            for e in field_errors(error, given)
-        ]
-        raise Invalid("The upload's options are wrong.", errors=wrong) from error
-
-
-def _digest(path: Path) -> str:
-    """Repr-Digest of RFC 9530."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-    return f"sha-256=:{base64.b64encode(digest).decode()}:"
-
-
-def _chunks(path: Path, on_progress: OnProgress | None) -> Iterator[bytes]:
-    total, done = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
-            done += len(chunk)
-            if on_progress is not None:
-                on_progress(path.name, done, total)

@@ -6,12 +6,12 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import ConfigDict, Field
 
 from stillhouse.spec.base import View
-from stillhouse.spec.events import ModelConfig
-from stillhouse.spec.facts import DataFacts, DataReport
+from stillhouse.spec.facts import DataFacts, DataReport, Task
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.report import Report
 from stillhouse.spec.states import JobStatus, Phase, Verdict
 from stillhouse.spec.students import Architecture
+from stillhouse.spec.teachers import StoredConfig, TeacherFormat
 
 Item = TypeVar("Item")
 
@@ -148,13 +148,30 @@ class Model(View):
     object: Literal["model"] = "model"
     name: str
     role: Literal["student", "teacher"]
-    """What it was in the job that made it."""
-    job_id: str
-    config: ModelConfig
+    """What it was in the job that made it; what was uploaded is a teacher."""
+    origin: Literal["job", "upload"]
+    job_id: str | None
+    """The job that made it; None when it was uploaded."""
+    format: TeacherFormat
+    """Of the uploaded file; `stillhouse` for what jobs make."""
+    network: str
+    """In a few words."""
+    task: Task
+    shape: list[int | None]
+    """One row as it takes it, (channels, height, width) or (inputs,); null: any."""
+    outputs: int
+    """Classes it tells apart."""
+    classes: list[str] | None
+    """Their names, in the order of its outputs; null: nobody said."""
+    parameters: int
+    config: StoredConfig
+    """Everything else, its preprocessing too."""
+    notes: list[str] = Field(default_factory=list)
+    """Of an upload: what a careful person would want to know."""
     bytes: int
     sha256: str
     accuracy: float | None
-    """On the test split of that job."""
+    """On the test split of the job that made it."""
     created_at: datetime
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
 from api.main import create_app
-from api.services import ingesting, uploads
+from api.services import uploads, workspace
 from core.db import Database
 from core.settings import Settings
 from core.storage import make_storage, sha256_of
@@ -320,7 +320,7 @@ def test_a_huge_declared_length_is_refused_before_a_byte_is_sent(live: str, api_
 
 
 def test_what_a_killed_process_left_is_swept_and_what_is_in_use_stays(settings: Settings, app: FastAPI) -> None:
-    with ingesting.working_folder(settings) as in_use:
+    with workspace.working_folder(settings) as in_use:
         left = in_use.parent / "left"
         left.mkdir()
         (left / "upload").write_bytes(b"half a file")

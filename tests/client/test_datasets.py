@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.client.datasets import _name_of
+from stillhouse.client.upload import name_of
 from stillhouse.spec import LOSSES, STUDENTS
 from stillhouse.spec.errors import Invalid, InvalidData, NotFound, TooLarge
 from tests.client.test_download import Tampering
@@ -93,7 +93,7 @@ def test_a_dataset_that_does_not_exist_is_not_found(house: House) -> None:
     ("file", "name"), [("iris.csv", "iris.csv"), (".hidden", "_hidden"), ("a,b;c.csv", "a_b_c.csv"), ("é.csv", "é.csv")]
 )
 def test_a_dataset_is_called_like_its_file_as_far_as_that_is_a_name(file: str, name: str) -> None:
-    assert _name_of(Path(file)) == name
+    assert name_of(Path(file)) == name
 
 
 def test_models_and_catalogues_can_be_read(house: House) -> None:

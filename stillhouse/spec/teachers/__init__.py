@@ -19,6 +19,8 @@ from stillhouse.spec.teachers.intake import CheckedTeacher, IntakeAnswer, Intake
 from stillhouse.spec.teachers.label_map import LabelMap, StatedMap, map_labels
 from stillhouse.spec.teachers.options import TeacherFormat, TeacherOptions
 from stillhouse.spec.teachers.preprocessing import Preprocessing, StatedPreprocessing
+from stillhouse.spec.teachers.query import TeacherQuery
+from stillhouse.spec.teachers.words import network_in_words
 
 __all__ = [
     "CheckedTeacher",
@@ -36,9 +38,11 @@ __all__ = [
     "StoredConfig",
     "TeacherFormat",
     "TeacherOptions",
+    "TeacherQuery",
     "TimmNet",
     "TorchvisionNet",
     "map_labels",
+    "network_in_words",
     "teacher_misfits",
     "weights_file",
 ]

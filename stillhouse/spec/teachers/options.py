@@ -16,8 +16,8 @@ ArchitectureName = Annotated[str, StringConstraints(pattern=r"^(timm|torchvision
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
-class TeacherOptions(Contract):
-    """How to read it. Whatever is left out is taken from the file, as far as it says."""
+class StatedNetwork(Contract):
+    """What the file holds. Whatever is left out is taken from the file, as far as it says."""
 
     format: TeacherFormat | Literal["auto"] = "auto"
     """auto: told from the bytes."""
@@ -34,7 +34,6 @@ class TeacherOptions(Contract):
     """Name of each output, in order. Without names here and in the file, a teacher fits datasets of as many classes."""
     shape: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], LaxTuple] | None = None
     """One row the network takes, (channels, height, width) or (inputs,), where the file leaves it open."""
-    preprocessing: StatedPreprocessing = StatedPreprocessing()
 
     @model_validator(mode="after")
     def _shape_is_of_images_or_tables(self) -> Self:
@@ -44,3 +43,9 @@ class TeacherOptions(Contract):
             double = next(name for i, name in enumerate(self.classes) if name in self.classes[:i])
             raise ValueError(f"classes: {double!r} is there twice")
         return self
+
+
+class TeacherOptions(StatedNetwork):
+    """How to read it."""
+
+    preprocessing: StatedPreprocessing = StatedPreprocessing()
