@@ -10,7 +10,7 @@ from stillhouse.spec.facts import DataFacts, DataReport
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.report import Report
 from stillhouse.spec.states import JobStatus
-from stillhouse.spec.teachers import network_in_words
+from stillhouse.spec.teachers import answers_in, network_in_words
 from stillhouse.spec.teachers.config import STORED_CONFIG
 from stillhouse.spec.views import Artifact, Condition, Dataset, Event, Job, JobError, JobProgress, JobUrls, Model
 
@@ -88,7 +88,7 @@ def model_view(row: ModelRow) -> Model:
     """A model."""
     config = STORED_CONFIG.validate_python(row.config)
     facts = config.facts if isinstance(config, ModelConfig) else config
-    outputs = len(config.facts.classes) if isinstance(config, ModelConfig) else config.outputs
+    classes, outputs = answers_in(config)
     return Model.model_validate(
         {
             "id": row.id,
@@ -101,7 +101,7 @@ def model_view(row: ModelRow) -> Model:
             "task": facts.task,
             "shape": list(facts.shape),
             "outputs": outputs,
-            "classes": None if facts.classes is None else list(facts.classes),
+            "classes": None if classes is None else list(classes),
             "parameters": config.parameters,
             "config": config,
             "notes": row.notes,

@@ -14,15 +14,16 @@ from models.dataset import DatasetRow
 from models.model import ModelRow
 from stillhouse.spec.base import concrete
 from stillhouse.spec.errors import InvalidSpec
-from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.facts import DataFacts, DataReport, Split
 from stillhouse.spec.job import DatasetRef, JobSpec
 from stillhouse.spec.losses import Ce
 from stillhouse.spec.problems import field_errors
 from stillhouse.spec.resolve import resolve
-from stillhouse.spec.settle_teacher import member_pointers
+from stillhouse.spec.settle_teacher import Held, member_pointers, with_known
 from stillhouse.spec.students import architecture_of
 from stillhouse.spec.teacher import Member
+from stillhouse.spec.teachers import map_of
+from stillhouse.spec.teachers.config import STORED_CONFIG
 from stillhouse.spec.training import Training
 from stillhouse.spec.views import Estimate
 
@@ -37,7 +38,7 @@ class Fitted:
     resolved: JobSpec
     dataset: DatasetRow
     facts: DataFacts
-    teachers: tuple[ModelConfig | None, ...]
+    teachers: tuple[Held | None, ...]
     """Of each member of the teacher what the service holds; None: it is trained in the job."""
 
 
@@ -84,6 +85,10 @@ def warnings(fitted: Fitted) -> list[str]:
             f"{report.duplicates_across_splits} validation or test rows also stand in the training split: "
             "every accuracy will look better than it is."
         )
+    for _, member, held in with_known(fitted.spec.teacher, fitted.teachers):
+        if held is not None:
+            label_map, _ = map_of(held, fitted.facts.classes, member.label_map)
+            found += [] if label_map is None else label_map.notes
     # A network that teaches its own successor is meant to be as large.
     teacher = None if fitted.spec.teacher.of_itself else _teacher_parameters(fitted)
     student = architecture_of(fitted.resolved.student).parameters(fitted.facts)
@@ -126,7 +131,7 @@ def _check_splits(ref: DatasetRef, facts: DataFacts) -> None:
             raise InvalidSpec.at(pointer, "empty_split", detail, hint="Upload the data again with other splits.")
 
 
-def _teacher(parts: Parts, project_id: str, pointer: str, member: Member) -> ModelConfig | None:
+def _teacher(parts: Parts, project_id: str, pointer: str, member: Member) -> Held | None:
     if member.model is None:
         return None
     with parts.database.read() as session:
@@ -136,9 +141,9 @@ def _teacher(parts: Parts, project_id: str, pointer: str, member: Member) -> Mod
             f"{pointer}/model",
             "unknown_model",
             f"There is no model {member.model}.",
-            hint="GET /v1/models lists yours; every finished job adds its student.",
+            hint="GET /v1/models lists yours; POST /v1/models adds one, and every finished job its student.",
         )
-    return ModelConfig.model_validate(row.config)
+    return STORED_CONFIG.validate_python(row.config)
 
 
 def _teacher_parameters(fitted: Fitted) -> int:

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 
 from stillhouse.spec.base import AUTO, concrete
 from stillhouse.spec.errors import FieldError, InvalidSpec
+from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.settle import settle_student
 from stillhouse.spec.settle_stages import class_weight_errors, loss_errors, losses_of, one_number, settle_stages
-from stillhouse.spec.settle_teacher import Known, member_pointers, settle_teacher, teacher_errors, teacher_loss_errors
+from stillhouse.spec.settle_teacher import (
+    Known,
+    member_pointers,
+    settle_teacher,
+    shrink_errors,
+    teacher_errors,
+    teacher_loss_errors,
+)
 from stillhouse.spec.settle_training import settle_training
 from stillhouse.spec.students import Architecture, candidates_of
 from stillhouse.spec.training import Augmentation, Finetune, Stage, Training
@@ -29,8 +37,9 @@ def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teachers: Known 
     spec = spec.model_copy(update={"student": student})
     wrong = [*_task_errors(spec, facts), *wrong_student, *loss_errors(spec)]
     wrong += teacher_errors(spec.teacher, facts, limits, teachers)
-    wrong += teacher_loss_errors(spec.teacher, losses_of(spec))
-    resolved = _resolved(spec, facts, limits) if not wrong else spec
+    wrong += teacher_loss_errors(spec.teacher, losses_of(spec), teachers)
+    wrong += shrink_errors(spec.student, spec.teacher, facts, teachers)
+    resolved = _resolved(spec, facts, limits, teachers) if not wrong else spec
     wrong += _training_errors(resolved, facts, limits)
     if wrong:
         count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
@@ -40,7 +49,7 @@ def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teachers: Known 
 
 def _architecture(teachers: Known) -> Architecture | None:
     """The network of a single teacher that the service holds, where it is one of ours."""
-    return teachers[0].architecture if len(teachers) == 1 and teachers[0] is not None else None
+    return teachers[0].architecture if len(teachers) == 1 and isinstance(teachers[0], ModelConfig) else None
 
 
 def _task_errors(spec: JobSpec, facts: DataFacts) -> list[FieldError]:
@@ -50,11 +59,11 @@ def _task_errors(spec: JobSpec, facts: DataFacts) -> list[FieldError]:
     return [FieldError(pointer="/task", code="task_mismatch", detail=detail)]
 
 
-def _resolved(spec: JobSpec, facts: DataFacts, limits: Limits) -> JobSpec:
+def _resolved(spec: JobSpec, facts: DataFacts, limits: Limits, known: Known) -> JobSpec:
     training = settle_training(spec.training, candidates_of(spec.student), facts.rows["train"], limits, seed=0)
     stages = settle_stages(spec, training)
     heat, seed = one_number(stages["temperature"]), concrete(training.seed)
-    teacher = settle_teacher(spec.teacher, facts, limits, seed=seed, temperature=heat)
+    teacher = settle_teacher(spec.teacher, facts, limits, known, seed=seed, temperature=heat)
     return spec.model_copy(update={"task": facts.task, "training": training, "teacher": teacher, **stages})
 
 

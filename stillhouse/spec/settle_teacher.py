@@ -9,10 +9,15 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.losses import Layered, Loss
 from stillhouse.spec.settle import architecture_errors
 from stillhouse.spec.settle_training import settle_training
+from stillhouse.spec.students import Shrink, Student
 from stillhouse.spec.teacher import Ensemble, Member, Teacher, TrainTeacher
+from stillhouse.spec.teachers import ExportedNet, ForeignConfig, OnnxNet, in_writing, map_of, teacher_misfits
 
-Known = Sequence[ModelConfig | None]
+Held = ModelConfig | ForeignConfig
+"""What the service holds of a model."""
+Known = Sequence[Held | None]
 """Of each of `Teacher.members` in turn what the service holds of it; None: nothing, or it is trained in the job."""
+_BLACK_BOXES = (OnnxNet, ExportedNet)
 
 
 def member_pointers(teacher: Teacher) -> Iterator[tuple[str, Member]]:
@@ -21,73 +26,87 @@ def member_pointers(teacher: Teacher) -> Iterator[tuple[str, Member]]:
         yield ("/teacher" if teacher.ensemble is None else f"/teacher/ensemble/members/{position}"), member
 
 
+def with_known(teacher: Teacher, known: Known) -> Iterator[tuple[str, Member, Held | None]]:
+    """`member_pointers`, and what the service holds of each."""
+    configs = [*known, *[None] * len(teacher.members)]
+    for (pointer, member), config in zip(member_pointers(teacher), configs, strict=False):
+        yield pointer, member, config
+
+
 def teacher_errors(teacher: Teacher, facts: DataFacts, limits: Limits, known: Known) -> list[FieldError]:
     """Why the teachers cannot teach on this data under these limits."""
     wrong: list[FieldError] = []
-    configs = [*known, *[None] * len(teacher.members)]
-    for (pointer, member), config in zip(member_pointers(teacher), configs, strict=False):
+    for pointer, member, config in with_known(teacher, known):
         if member.train is not None:
             net = member.train.architecture
             wrong += architecture_errors(net, f"{pointer}/train/architecture", facts, limits)
         elif config is not None:
-            wrong += _misfit(f"{pointer}/model", config.facts, facts)
+            wrong += teacher_misfits(config, facts, f"{pointer}/model")
+            wrong += map_of(config, facts.classes, member.label_map, pointer)[1]
     return wrong
 
 
-def teacher_loss_errors(teacher: Teacher, stages: Sequence[tuple[Loss, ...]]) -> list[FieldError]:
+def teacher_loss_errors(teacher: Teacher, stages: Sequence[tuple[Loss, ...]], known: Known) -> list[FieldError]:
     """Why the losses cannot learn from such a teacher."""
-    if teacher.ensemble is None:
-        return []
     layered = [loss.kind for losses in stages for loss in losses if isinstance(loss, Layered)]
     if not layered:
         return []
-    detail = f"{layered[0]} looks at the layers of one network, and this teacher is several: name one, or leave it out."
-    return [FieldError(pointer="/teacher/ensemble", code="layers_of_several", detail=detail)]
+    if teacher.ensemble is not None:
+        detail = (
+            f"{layered[0]} looks at the layers of one network, and this teacher is several: name one, or leave it out."
+        )
+        return [FieldError(pointer="/teacher/ensemble", code="layers_of_several", detail=detail)]
+    if not any(isinstance(config, ForeignConfig) and isinstance(config.network, _BLACK_BOXES) for config in known):
+        return []
+    detail = (
+        f"{layered[0]} looks at layers, and this teacher has none that can be seen: it is a black box, of which only "
+        "the outputs are known. Take kd or another loss on outputs, or upload the network's weights instead."
+    )
+    return [FieldError(pointer="/teacher/model", code="black_box", detail=detail)]
 
 
-def settle_teacher(teacher: Teacher, facts: DataFacts, limits: Limits, *, seed: int, temperature: float) -> Teacher:
-    """The teacher without any `auto`. `temperature` is where an ensemble is mixed unless it says otherwise."""
-    if teacher.train is not None:
-        return teacher.model_copy(update={"train": _settled(teacher.train, facts, limits, seed)})
-    if teacher.ensemble is None:
+def shrink_errors(student: Student, teacher: Teacher, facts: DataFacts, known: Known) -> list[FieldError]:
+    """Why the student cannot start from the layers of a teacher that is one of ours: its last layer would be wrong."""
+    if not isinstance(student, Shrink) or teacher.model is None or not known or not isinstance(known[0], ModelConfig):
+        return []
+    found, _ = map_of(known[0], facts.classes, teacher.label_map)
+    if found is None or found.changes_nothing:
+        return []
+    detail = "The teacher's classes are mapped to the dataset's, so it cannot be shrunk: name an architecture."
+    return [FieldError(pointer="/student", code="cannot_shrink", detail=detail)]
+
+
+def settle_teacher(
+    teacher: Teacher, facts: DataFacts, limits: Limits, known: Known, *, seed: int, temperature: float
+) -> Teacher:
+    """The teacher without any `auto`, and with the label maps that will be used. `temperature` is where an ensemble is
+    mixed unless it says otherwise."""
+    if teacher.of_itself:
         return teacher
+    if teacher.ensemble is None:
+        (_, member, config), *_ = with_known(teacher, known)
+        return teacher.model_copy(update=_source(member, config, facts, limits, seed))
     given = teacher.ensemble
     mixed_at = temperature if isinstance(given.temperature, str) else given.temperature
-    members = tuple(_member(m, i, facts, limits, seed, mixed_at) for i, m in enumerate(given.members))
-    return teacher.model_copy(update={"ensemble": Ensemble(members=members, temperature=mixed_at)})
+    members = []
+    # Equal networks that start from equal weights would be one teacher with two votes.
+    for position, (_, member, config) in enumerate(with_known(teacher, known)):
+        changes = _source(member, config, facts, limits, seed + position)
+        if isinstance(member.temperature, str):
+            changes["temperature"] = mixed_at
+        members.append(member.model_copy(update=changes))
+    return teacher.model_copy(update={"ensemble": Ensemble(members=tuple(members), temperature=mixed_at)})
 
 
-def _member(member: Member, position: int, facts: DataFacts, limits: Limits, seed: int, temperature: float) -> Member:
-    changes: dict[str, object] = {}
+def _source(member: Member, config: Held | None, facts: DataFacts, limits: Limits, seed: int) -> dict[str, object]:
+    """How it is trained, or in which classes it answers."""
     if member.train is not None:
-        # Equal networks that start from equal weights would be one teacher with two votes.
-        changes["train"] = _settled(member.train, facts, limits, seed + position)
-    if isinstance(member.temperature, str):
-        changes["temperature"] = temperature
-    return member.model_copy(update=changes)
+        return {"train": _settled(member.train, facts, limits, seed)}
+    if config is None:
+        return {}
+    found, _ = map_of(config, facts.classes, member.label_map)
+    return {} if found is None else {"label_map": in_writing(config, found, facts.classes)}
 
 
 def _settled(train: TrainTeacher, facts: DataFacts, limits: Limits, seed: int) -> TrainTeacher:
     return settle_training(train, (train.architecture,), facts.labelled, limits, seed=seed)
-
-
-def _misfit(pointer: str, teacher: DataFacts, facts: DataFacts) -> list[FieldError]:
-    code, detail = "", ""
-    if teacher.shape != facts.shape:
-        code = "shape_mismatch"
-        detail = f"The teacher takes rows of shape {list(teacher.shape)}, the dataset has {list(facts.shape)}."
-    elif teacher.classes != facts.classes:
-        code, detail = "class_mismatch", _class_difference(teacher, facts)
-    elif teacher.features != facts.features:
-        code = "column_mismatch"
-        detail = "The teacher was made for other columns: they must be the same, in the same order."
-    return [FieldError(pointer=pointer, code=code, detail=detail)] if code else []
-
-
-def _class_difference(teacher: DataFacts, facts: DataFacts) -> str:
-    if len(teacher.classes) != len(facts.classes):
-        return f"The teacher knows {len(teacher.classes)} classes, the dataset has {len(facts.classes)}."
-    other = next(
-        f"{b!r} where the teacher has {a!r}" for a, b in zip(teacher.classes, facts.classes, strict=True) if a != b
-    )
-    return f"The classes differ: the dataset has {other}. They must be the same in the same order."

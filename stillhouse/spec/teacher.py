@@ -1,5 +1,6 @@
 """Who teaches."""
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -8,6 +9,7 @@ from stillhouse.spec.base import AUTO, Auto, Contract, LaxTuple
 from stillhouse.spec.ids import ModelId
 from stillhouse.spec.losses import Temperature
 from stillhouse.spec.students import Architecture
+from stillhouse.spec.teachers.label_map import StatedMap
 from stillhouse.spec.training import Training
 
 
@@ -41,6 +43,9 @@ class Member(Contract):
     """Train an architecture on the dataset's labels first."""
     model: ModelId | None = None
     """A model the service holds."""
+    label_map: StatedMap | None = None
+    """Of a model whose classes are not the dataset's: {its class, by name or by index: class of the dataset}. None:
+    worked out from the names, and echoed where it is not plain."""
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Share of its voice; the shares of all members are scaled to sum to 1."""
     temperature: Temperature | Auto = AUTO
@@ -49,6 +54,7 @@ class Member(Contract):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         exactly_one_of(self, "train", "model")
+        only_of_a_model(self.model, self.label_map)
         return self
 
 
@@ -68,7 +74,11 @@ class Teacher(Contract):
     train: TrainTeacher | None = None
     """Train an architecture on the dataset's labels first."""
     model: ModelId | None = None
-    """A model the service holds: a teacher or a student of an earlier job."""
+    """A model the service holds: uploaded, or a teacher or a student of an earlier job."""
+    label_map: StatedMap | None = None
+    """Of a model whose classes are not the dataset's: {its class, by name or by index: class of the dataset}. Classes
+    that lead nowhere are left out; several may lead to one. None: worked out from the names, and echoed where it is
+    not plain."""
     ensemble: Ensemble | None = None
     """Several teachers, trained here or held by the service."""
     previous: Previous | None = None
@@ -79,6 +89,7 @@ class Teacher(Contract):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         exactly_one_of(self, "train", "model", "ensemble", "previous", "ema")
+        only_of_a_model(self.model, self.label_map)
         return self
 
     @property
@@ -89,7 +100,8 @@ class Teacher(Contract):
             return self.ensemble.members
         if self.train is None and self.model is None:
             return ()
-        return (Member.model_construct(train=self.train, model=self.model),)  # checked already
+        only = Member.model_construct(train=self.train, model=self.model, label_map=self.label_map)  # checked already
+        return (only,)
 
     @property
     def of_itself(self) -> bool:
@@ -102,3 +114,9 @@ def exactly_one_of(model: Contract, *names: str) -> None:
     given = [name for name in names if getattr(model, name) is not None]
     if len(given) != 1:
         raise ValueError(f"give exactly one of {', '.join(names)}; got {' and '.join(given) or 'none'}")
+
+
+def only_of_a_model(model: str | None, label_map: Mapping[str, str] | None) -> None:
+    """Raise ValueError for a label map of another teacher."""
+    if model is None and label_map is not None:
+        raise ValueError("label_map: it goes with a model; every other teacher knows the dataset's own classes")

@@ -3,6 +3,7 @@
 pydantic only. The file itself is read by `distill.teachers`, in a process of its own.
 """
 
+from stillhouse.spec.teachers.answering import answers_in, in_writing, map_of
 from stillhouse.spec.teachers.config import (
     ExportedNet,
     ForeignConfig,
@@ -41,7 +42,10 @@ __all__ = [
     "TeacherQuery",
     "TimmNet",
     "TorchvisionNet",
+    "answers_in",
+    "in_writing",
     "map_labels",
+    "map_of",
     "network_in_words",
     "teacher_misfits",
     "weights_file",
