@@ -6,9 +6,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from distill import model
+from distill.teachers import exported, fitting, onnx_graph
+from distill.teachers.networks import LIBRARY_ERRORS, build
+from distill.teachers.teacher import Teacher
+from distill.teachers.tensors import read_safetensors
+from stillhouse.spec.errors import StillhouseError
 from stillhouse.spec.events import ModelConfig
-from stillhouse.spec.teachers import ForeignConfig
+from stillhouse.spec.limits import Limits
+from stillhouse.spec.teachers import ExportedNet, ForeignConfig, OnnxNet, weights_file
 from stillhouse.spec.teachers.config import STORED_CONFIG
+
+_NO_LIMITS = Limits(max_teacher_parameters=2**62, max_expanded_bytes=2**62)
+"""They were checked when the file came in; an operator may have lowered them since."""
 
 
 def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelConfig | ForeignConfig]:
@@ -26,4 +35,27 @@ def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelC
         raise ValueError(f"{model.CONFIG} is no config of a model: {error.error_count()} fields are wrong") from error
     if isinstance(config, ModelConfig):
         return model.load(folder).requires_grad_(False), config
-    raise ValueError(f"networks of kind {config.network.kind} are not read")
+    path = Path(folder) / weights_file(config)
+    try:
+        return Teacher(_network(path, config), config, white=white), config
+    except OSError as error:
+        raise ValueError(f"{path.name} is missing or cannot be read") from error
+    except StillhouseError as error:
+        raise ValueError(f"{path.name}: {error.detail}") from error
+    except LIBRARY_ERRORS as error:
+        raise ValueError(f"{path.name} and {model.CONFIG} do not belong together") from error
+
+
+def _network(path: Path, config: ForeignConfig) -> nn.Module:
+    net = config.network
+    if isinstance(net, OnnxNet):
+        return onnx_graph.loaded(path, net, _NO_LIMITS)
+    if isinstance(net, ExportedNet):
+        return exported.loaded(path, net, _NO_LIMITS)
+    network = build(net, config.outputs, config.shape[0] or 3)
+    body = network.get_submodule("network") if net.kind == "huggingface" else network
+    state, errors = fitting.by_name(read_safetensors(path), body.state_dict())
+    if errors:
+        raise ValueError(errors[0].detail)
+    fitting.load(body, state)
+    return network

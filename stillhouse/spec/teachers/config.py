@@ -52,11 +52,10 @@ class ExportedNet(View):
     """A program of torch.export."""
 
     kind: Literal["torch-export"] = "torch-export"
-    dtype: Literal["float32", "float16", "bfloat16", "float64", "uint8", "int64"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16", "float64", "uint8", "int8", "int16", "int32", "int64"] = "float32"
+    """What its input takes; values are converted, rounded for integers."""
     batch: int | None = None
     """Rows it takes at once; None: any number."""
-    output: int = 0
-    """Which of its outputs is used."""
 
 
 Network = Annotated[

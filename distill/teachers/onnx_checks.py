@@ -1,0 +1,174 @@
+"""An ONNX graph from a stranger, judged before any runtime sees it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from stillhouse.spec.limits import Limits
+from stillhouse.spec.refusing import invalid, pointer, quoted, some, too_large
+
+DOMAINS = ("", "ai.onnx")
+_OLDEST = 7
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+_ENDLESS = ("Loop", "Scan")
+"""Their number of steps can depend on the data: a graph that ends on random rows need not end on others."""
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_FOUR_BITS = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
+_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A graph that may be run."""
+
+    model: ModelProto
+    parameters: int
+    """Numbers in its constants."""
+
+
+def checked(data: bytes, limits: Limits) -> Checked:
+    """Raises InvalidData or TooLarge, naming the node or tensor, for a graph that is broken, that reaches for anything
+    outside the file, or that does what no classifier needs."""
+    model = _parsed(data)
+    _check_opsets(model)
+    if model.functions:
+        detail = f"The graph defines functions of its own: {some([quoted(f.name) for f in model.functions])}."
+        raise invalid("/file", "custom_op", detail, "Inline them with onnx.inliner.inline_local_functions.")
+    nodes = list(_nodes(model.graph))
+    for node in nodes:
+        _check_node(node, _opset(model))
+    parameters = 0
+    for tensor in _tensors(model.graph, nodes):
+        parameters += _check_tensor(tensor)
+        if parameters > limits.max_teacher_parameters:
+            detail = f"The graph has more than the limit of {limits.max_teacher_parameters:,} numbers in its constants."
+            raise too_large("/file", "too_many_parameters", detail, "Upload a smaller teacher.")
+    _check_whole(model)
+    return Checked(model, parameters)
+
+
+def _parsed(data: bytes) -> ModelProto:
+    try:
+        model = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError, RecursionError):
+        model = ModelProto()
+    if not model.HasField("graph") or not model.graph.node:
+        detail = "The file is no ONNX graph: it is cut short, damaged, or something else."
+        raise invalid("/file", "corrupt_graph", detail, "Export it anew, into one file.")
+    return model
+
+
+def _check_opsets(model: ModelProto) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain in DOMAINS and not _OLDEST <= entry.version <= newest:
+            detail = f"The graph needs opset {entry.version}; {_OLDEST} to {newest} are read."
+            hint = "Export it with another opset_version, or convert it with onnx.version_converter."
+            raise invalid("/file", "unsupported_opset", detail, hint)
+    if model.ir_version > onnx.IR_VERSION or not _opset(model):
+        detail = f"The graph is of ONNX IR version {model.ir_version}; up to {int(onnx.IR_VERSION)} are read."
+        raise invalid("/file", "unsupported_opset", detail, "Export it with a released version of ONNX.")
+
+
+def _opset(model: ModelProto) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=0)
+
+
+def _nodes(graph: GraphProto, depth: int = 0) -> Iterator[NodeProto]:
+    if depth > _DEPTH:
+        raise invalid("/file", "corrupt_graph", f"The graph holds graphs nested deeper than {_DEPTH}.")
+    for node in graph.node:
+        yield node
+        for inner in _subgraphs(node):
+            yield from _nodes(inner, depth + 1)
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH or attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _check_node(node: NodeProto, opset: int) -> None:
+    at = pointer("nodes", node.name or node.op_type)
+    if node.domain not in DOMAINS or not onnx.defs.has(node.op_type, max_inclusive_version=opset):
+        name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        detail = f"The graph uses {quoted(name)}, which is no operator of ONNX opset {opset}."
+        raise invalid(at, "custom_op", detail, "Export it with operators of the ONNX standard alone.")
+    if node.op_type in _RANDOM or (node.op_type == "Dropout" and _trains(node)):
+        detail = f"The graph draws random numbers ({node.op_type}): its outputs would differ each time."
+        raise invalid(at, "random_outputs", detail, "Export it in eval mode.")
+    if node.op_type in _ENDLESS:
+        detail = f"The graph has a {node.op_type}, whose number of steps can depend on the data."
+        raise invalid(at, "unsupported_op", detail, "Export it without loops; no image classifier needs one.")
+
+
+def _trains(node: NodeProto) -> bool:
+    """Whether a Dropout can be told to drop: by its third input, in newer opsets."""
+    return len(node.input) > 2 and node.input[2] != ""
+
+
+def _tensors(graph: GraphProto, nodes: list[NodeProto]) -> Iterator[TensorProto]:
+    graphs = [graph, *(inner for node in nodes for inner in _subgraphs(node))]
+    for part in graphs:
+        if part.sparse_initializer:
+            raise _sparse()
+        yield from part.initializer
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise _sparse()
+
+
+def _sparse() -> Exception:
+    return invalid("/file", "unsupported_op", "The graph has sparse constants.", "Export them as dense ones.")
+
+
+def _check_tensor(tensor: TensorProto) -> int:
+    at = pointer("tensors", tensor.name)
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+        where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
+        detail = f"The tensor {quoted(tensor.name)} lies in {quoted(where)}, outside the uploaded file."
+        hint = "Save it into one file: onnx.save_model(onnx.load(path), out, save_as_external_data=False)."
+        raise invalid(at, "external_data", detail, hint)
+    numbers: int = prod(tensor.dims)
+    if any(side < 0 for side in tensor.dims) or not _is_there(tensor, numbers):
+        shape = "×".join(map(str, tensor.dims))
+        detail = f"The tensor {quoted(tensor.name)} says it has {shape} numbers, and has others."
+        raise invalid(at, "corrupt_graph", detail, "Export the graph anew.")
+    if tensor.data_type in _FLOATS and not np.isfinite(onnx.numpy_helper.to_array(tensor).astype(np.float32)).all():
+        detail = f"The weights hold NaN or infinity: {quoted(tensor.name)}."
+        raise invalid(at, "weights_not_finite", detail, "Upload a checkpoint from before the training diverged.")
+    return numbers
+
+
+def _is_there(tensor: TensorProto, numbers: int) -> bool:
+    """Whether the tensor has as many numbers as its shape says; strings and unknown types are never taken."""
+    try:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, ValueError, TypeError):
+        return False
+    if kind == np.dtype(object):
+        return False
+    if tensor.HasField("raw_data"):
+        bits = 4 if tensor.data_type in _FOUR_BITS else 8 * kind.itemsize
+        return bool((numbers * bits + 7) // 8 == len(tensor.raw_data))
+    lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
+    return numbers <= sum(map(len, lists)) * 2 and max(map(len, lists)) <= max(2 * numbers, 1)
+
+
+def _check_whole(model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise invalid("/file", "corrupt_graph", f"The graph is not valid ONNX: {said[:160]!r}.") from None

@@ -1,0 +1,138 @@
+"""Weights from strangers: safetensors, and checkpoints of torch.save, never with a pickle that runs anything."""
+
+import pickle
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stillhouse.spec.refusing import invalid, pointer, quoted, some
+
+State = dict[str, Tensor]
+KEPT = (torch.float32, torch.float16, torch.bfloat16)
+"""Types weights are stored in. They are loaded as float32."""
+
+_MEANINGS = {
+    "HeaderTooLarge": "its header claims to be larger than any header may be",
+    "InvalidHeaderLength": "its header claims to be longer than the file",
+    "HeaderTooSmall": "it is too short to have a header",
+    "MetadataIncompleteBuffer": "its header speaks of more or fewer bytes than follow: it is cut short or longer",
+    "InvalidOffset": "two of its tensors overlap, or there is a hole between them",
+    "TensorInvalidInfo": "the size of a tensor contradicts its shape and type",
+    "ValidationOverflow": "a tensor is larger than any memory",
+    "InvalidHeaderStart": "its header is not JSON",
+    "InvalidHeaderDeserialization": "its header is not what safetensors writes",
+    "InvalidHeader": "its header is not JSON in UTF-8",
+}
+# Where training programs put the weights, in the order they are looked for; averaged ones last.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model")
+
+
+def read_safetensors(path: Path, at: str = "/file") -> State:
+    """All tensors of the file, mapped. Raises InvalidData when it is damaged or lies about itself."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
+    except (SafetensorError, ValueError, OverflowError, RecursionError) as error:
+        said = str(error)
+        meaning = next((text for key, text in _MEANINGS.items() if key in said), "it is damaged")
+        detail = f"The weights are not a whole safetensors file: {meaning}."
+        raise invalid(at, "corrupt_tensors", detail, "Write it anew with safetensors.torch.save_file.") from None
+
+
+def read_checkpoint(path: Path) -> tuple[State, list[str]]:
+    """The tensors of a file of torch.save, on the CPU, unwrapped; and notes on what was taken.
+
+    Raises InvalidData when it is damaged, holds no tensors, or asks for anything but plain tensors and numbers.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of old formats and of storages that have to be asked for otherwise: nothing the caller can act on.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        detail = "The checkpoint holds Python objects beside tensors, and objects are never made from an upload"
+        detail += f": {_named(error)}." if _named(error) else "."
+        hint = "Save the weights alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
+        raise invalid("/file", "unsafe_pickle", detail, hint) from None
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
+        if "alloc" in str(error) or "not enough memory" in str(error):
+            raise MemoryError from None
+        detail = "The checkpoint cannot be read: it is cut short or damaged."
+        raise invalid("/file", "corrupt_tensors", detail, "Write it anew with torch.save or safetensors.") from None
+    return _unwrapped(content)
+
+
+def write(state: State, path: Path) -> None:
+    """The stored form: a safetensors file, each tensor in a type of `KEPT` or a plain integer type."""
+    save_file({name: _storable(value) for name, value in state.items()}, path, metadata={"format": "pt"})
+
+
+def check_finite(state: State) -> None:
+    """Raises InvalidData naming the first tensors that hold NaN or infinity."""
+    if bad := [name for name, value in state.items() if value.is_floating_point() and not _finite(value)]:
+        detail = f"The weights hold NaN or infinity: {some(list(map(quoted, bad)))}."
+        at = pointer("tensors", bad[0])
+        raise invalid(at, "weights_not_finite", detail, "Upload a checkpoint from before the training diverged.")
+
+
+def _storable(value: Tensor) -> Tensor:
+    kept = value.dtype in KEPT or not value.is_floating_point()
+    return (value if kept else value.float()).contiguous()
+
+
+def _finite(value: Tensor) -> bool:
+    try:
+        return bool(value.isfinite().all())
+    except (RuntimeError, NotImplementedError):  # the 8-bit floats
+        return bool(value.float().isfinite().all())
+
+
+def _named(error: pickle.UnpicklingError) -> str:
+    """The object a checkpoint asked for, out of torch's long message."""
+    _, found, rest = str(error).partition("GLOBAL ")
+    name = rest.split()[0] if found and rest.split() else ""
+    return quoted(name) if name.replace(".", "").replace("_", "").isalnum() else ""
+
+
+def _unwrapped(content: Any) -> tuple[State, list[str]]:
+    taken: list[str] = []
+    left: list[str] = []
+    for _ in range(4):
+        if not isinstance(content, dict) or _is_state(content):
+            break
+        inside = [key for key in (*_WRAPPERS, *_AVERAGED) if isinstance(content.get(key), dict)]
+        if not inside:
+            break
+        taken.append(inside[0])
+        left += [key for key in inside[1:] if _is_state(content[inside[1]])]
+        content = content[inside[0]]
+    if not isinstance(content, dict) or not _is_state(content):
+        detail = f"The checkpoint has no weights: it holds {_kind(content)}, not a dict from names to tensors."
+        raise invalid("/file", "no_weights", detail, "Save model.state_dict().")
+    notes = [f"The weights were taken from {'.'.join(taken)} of the checkpoint."] if taken else []
+    if left:
+        notes.append(f"The checkpoint also has {some(left)}: to use those, save them alone.")
+    return _tensors(content.items()), notes
+
+
+def _is_state(content: dict[Any, Any]) -> bool:
+    tensors = sum(isinstance(value, Tensor) for value in content.values())
+    return tensors > 0 and not any(isinstance(content.get(key), dict) for key in (*_WRAPPERS, *_AVERAGED))
+
+
+def _tensors(items: Iterable[tuple[Any, Any]]) -> State:
+    # Beside weights, a state dict may hold whatever get_extra_state gave; it is no tensor and no weight.
+    return {str(key): value.detach() for key, value in items if isinstance(value, Tensor)}
+
+
+def _kind(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"a dict of {some([quoted(str(key)) for key in content])}" if content else "an empty dict"
+    return "one tensor" if isinstance(content, Tensor) else f"a {type(content).__name__}"
