@@ -13,7 +13,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.",
 _COUNTERS = ("total_ops", "total_params")
 """What a well-known profiler leaves in state dicts."""
 
-Shape = tuple[int, ...]
+_SEEN = "num_batches_tracked"
 
 
 def cleaned(state: State, expected: Iterable[str]) -> tuple[State, list[str]]:
@@ -57,7 +57,7 @@ def by_name(state: State, expected: Mapping[str, Tensor]) -> tuple[State, list[F
     state = dict(state)
     for name, value in expected.items():
         # Counters of batches seen: older files lack them, and nothing but training looks at them.
-        if name.endswith("num_batches_tracked") and name not in state:
+        if name.endswith(_SEEN) and name not in state:
             state[name] = torch.zeros((), dtype=value.dtype)
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
@@ -75,15 +75,24 @@ def by_name(state: State, expected: Mapping[str, Tensor]) -> tuple[State, list[F
 
 
 def by_order(state: State, expected: Mapping[str, Tensor]) -> State | None:
-    """The tensors of the file given the network's names one after the other; None when a shape differs."""
-    with_counters = [name for name in expected if not name.endswith("num_batches_tracked")]
-    own = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    if len(own) != len(with_counters):
+    """The tensors of the file given the network's names one after the other; None when a shape differs.
+
+    Counters of batches seen may be there or not.
+    """
+    return _renamed(state, expected) or _renamed(_uncounted(state), _uncounted(expected))
+
+
+def _uncounted(state: Mapping[str, Tensor]) -> State:
+    return {name: value for name, value in state.items() if not name.endswith(_SEEN)}
+
+
+def _renamed(state: State, expected: Mapping[str, Tensor]) -> State | None:
+    if len(state) != len(expected):
         return None
-    renamed = dict(zip(with_counters, own.values(), strict=True))
-    if any(renamed[name].shape != expected[name].shape for name in with_counters):
+    pairs = zip(expected.items(), state.values(), strict=True)
+    if any(wanted.shape != value.shape for (_, wanted), value in pairs):
         return None
-    return renamed
+    return dict(zip(expected, state.values(), strict=True))
 
 
 def refuse(errors: list[FieldError], what: str, hint: str) -> InvalidData:
