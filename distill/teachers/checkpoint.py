@@ -86,6 +86,8 @@ def _expected(
     """The network's tensors, without memory, for the classes and channels the weights seem to have; and those two."""
     usual, head, stem = _outline(net, None, None, limits)
     cleaned, _ = fitting.cleaned(state, usual)
+    if not cleaned.keys() & usual.keys():
+        cleaned = fitting.in_order(cleaned, usual)
     classes = _first_size(cleaned, head, usual)
     wide = 3 if isinstance(net, TorchvisionNet) else channels or _second_size(cleaned, stem, usual)
     expected, _, _ = _outline(net, classes, wide, limits)

@@ -79,20 +79,21 @@ def by_order(state: State, expected: Mapping[str, Tensor]) -> State | None:
 
     Counters of batches seen may be there or not.
     """
-    return _renamed(state, expected) or _renamed(_uncounted(state), _uncounted(expected))
+    renamed = in_order(state, expected)
+    return renamed if all(value.shape == expected[name].shape for name, value in renamed.items()) and renamed else None
+
+
+def in_order(state: State, expected: Mapping[str, Tensor]) -> State:
+    """The tensors under the names of `expected`, first to first, whatever their shapes; empty when they are not as
+    many, with or without counters."""
+    for given, wanted in ((state, expected), (_uncounted(state), _uncounted(expected))):
+        if len(given) == len(wanted):
+            return dict(zip(wanted, given.values(), strict=True))
+    return {}
 
 
 def _uncounted(state: Mapping[str, Tensor]) -> State:
     return {name: value for name, value in state.items() if not name.endswith(_SEEN)}
-
-
-def _renamed(state: State, expected: Mapping[str, Tensor]) -> State | None:
-    if len(state) != len(expected):
-        return None
-    pairs = zip(expected.items(), state.values(), strict=True)
-    if any(wanted.shape != value.shape for (_, wanted), value in pairs):
-        return None
-    return dict(zip(expected, state.values(), strict=True))
 
 
 def refuse(errors: list[FieldError], what: str, hint: str) -> InvalidData:
