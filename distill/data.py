@@ -19,7 +19,7 @@ from stillhouse.spec import SPLITS, DataFacts, DataReport, StoredDataset
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.facts import Split
 
-_CHUNK_NUMBERS = 2**22  # 16 MB of float32: what is read at once where all rows are passed over
+_CHUNK_NUMBERS = 2**18  # 1 MB of float32: a network's layers make many times as much of it, and caches are small
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,12 @@ class Dataset:
         return Dataset(self.facts, self.report, self.x.to(device), self.y.to(device), rows)
 
     def chunks(self, split: Split, *, most: int = 1024) -> list[Tensor]:
-        """Row numbers of `split` in order, cut so that one chunk of inputs stays small."""
-        return list(torch.split(self.rows[split], max(1, min(most, _CHUNK_NUMBERS // self.facts.inputs))))
+        """Row numbers of `split` in order, cut so that what a network makes of one chunk stays small.
+
+        A power of two between 8 and `most`: 64 rows of 32×32 pixels in colour.
+        """
+        rows = max(8, _CHUNK_NUMBERS // self.facts.inputs)
+        return list(torch.split(self.rows[split], min(most, 1 << (rows.bit_length() - 1))))
 
     def gather(self, rows: Tensor) -> Tensor:
         """Raw values of these rows, as they are stored."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from distill.data import Statistics
-from distill.students import build
+from distill.students import build, channels_last
 from stillhouse.spec import DataFacts
 from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.students import Architecture
@@ -61,7 +61,7 @@ def load_with_config(folder: Path | str) -> tuple[nn.Module, ModelConfig]:
     _check(net, weights)
     # The file is mapped: a copy outlives it.
     net.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
-    return net.eval(), config
+    return channels_last(net).eval(), config
 
 
 def trained_model(

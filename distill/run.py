@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.choice import choose
 from distill.data import Dataset, measure, read_dataset, unusable
-from distill.device import memory_guard, pick, repeatable
+from distill.device import heap_kept, memory_guard, pick, repeatable
 from distill.ema import Ema
 from distill.evaluate import Score, score
 from distill.gate import let_teach
@@ -56,7 +56,7 @@ def run(spec: JobSpec, io: RunIO, report: Callable[[TrainerEvent], None]) -> Fin
     second. Raises JobFailure with one of `FAILURE_CODES` when the job cannot go on.
     """
     device = pick(spec.resources)
-    with memory_guard(), repeatable(device, io.threads):
+    with memory_guard(), heap_kept(), repeatable(device, io.threads):
         return _run(spec, io, device, Reporter(report))
 
 

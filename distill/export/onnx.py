@@ -32,7 +32,7 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
     with _quiet():
         try:
             program = torch.onnx.export(
-                copy.deepcopy(net).cpu().eval(),
+                _plain(net),
                 (example,),
                 dynamo=True,
                 verbose=False,
@@ -88,6 +88,11 @@ def failed(reason: str) -> JobFailure:
         f"The student could not be exported to ONNX: {reason}.",
         hint="Set export.onnx to false to get the torch student alone, and report this job.",
     )
+
+
+def _plain(net: nn.Module) -> nn.Module:
+    """A copy for the exporter, on the CPU and in the usual layout."""
+    return copy.deepcopy(net).cpu().eval().to(memory_format=torch.contiguous_format)
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

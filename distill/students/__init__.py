@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 # Imported for their registration.
@@ -12,7 +13,7 @@ from distill.students.registry import STUDENTS
 from stillhouse.spec import DataFacts
 from stillhouse.spec.students import Architecture
 
-__all__ = ["STUDENTS", "build"]
+__all__ = ["STUDENTS", "build", "channels_last"]
 
 
 def build(architecture: Architecture, facts: DataFacts, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
@@ -22,4 +23,13 @@ def build(architecture: Architecture, facts: DataFacts, mean: Sequence[float], s
     """
     body = STUDENTS[architecture.name](architecture, facts)
     normalize = Normalize(mean, std, image=len(facts.shape) == 3)
-    return nn.Sequential(OrderedDict(normalize=normalize, network=body))
+    return channels_last(nn.Sequential(OrderedDict(normalize=normalize, network=body)))
+
+
+def channels_last(net: nn.Module) -> nn.Module:
+    """`net` with the weights of its convolutions laid out as the kernels want them: up to twice as fast.
+
+    A convolution gives its output in the layout of its weights, so a network that starts so goes on so. Shapes and
+    values stay, and files hold the usual order.
+    """
+    return net.to(memory_format=torch.channels_last)
