@@ -19,7 +19,7 @@ from stillhouse.spec import SPLITS, DataFacts, DataReport, StoredDataset
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.facts import Split
 
-_CHUNK_NUMBERS = 2**18  # 1 MB of float32: a network's layers make many times as much of it, and caches are small
+_CHUNK_NUMBERS = 2**17  # half a megabyte of float32; the layers of a network make many times as much of it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Dataset:
     def chunks(self, split: Split, *, most: int = 1024) -> list[Tensor]:
         """Row numbers of `split` in order, cut so that what a network makes of one chunk stays small.
 
-        A power of two between 8 and `most`: 64 rows of 32×32 pixels in colour.
+        A power of two between 8 and `most`: 32 rows of 32×32 pixels in colour.
         """
         rows = max(8, _CHUNK_NUMBERS // self.facts.inputs)
         return list(torch.split(self.rows[split], min(most, 1 << (rows.bit_length() - 1))))

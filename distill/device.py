@@ -65,6 +65,13 @@ def heap_kept() -> Iterator[None]:
         yield
     finally:
         library.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_ADAPTED)
+        give_back()
+
+
+def give_back() -> None:
+    """Return what `heap_kept` keeps: between stages that need memory of different sizes it would only add up."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
 
 

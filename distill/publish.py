@@ -3,17 +3,18 @@
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel
 
 from distill.data import Dataset
+from distill.device import give_back
 from distill.evaluate import Score
 from distill.export.card import card
 from distill.export.files import OutputFolder
-from distill.export.onnx import OPSET, check, failed, to_onnx
+from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
@@ -23,7 +24,7 @@ from distill.train import Stage
 from stillhouse import __version__
 from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.events import Finished
+from stillhouse.spec.events import Finished, ModelConfig
 from stillhouse.spec.report import ChosenStudent, Latency, OnnxCheck, Report
 from stillhouse.spec.states import Phase, Verdict
 
@@ -51,7 +52,7 @@ def publish(
     for net in (teacher.net, *(model.net for model in models)):
         net.cpu()  # where ONNX Runtime is held against it
     folder = OutputFolder(output)
-    with reporter.phase(Phase.EXPORTING, steps=len(models) + 1):
+    with reporter.phase(Phase.EXPORTING, steps=2):
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
         exported = _exported(spec, data, teacher, models, folder, reporter)
@@ -91,29 +92,36 @@ def _names(spec: JobSpec, teacher: Teacher) -> list[str]:
 def _exported(
     spec: JobSpec, data: Dataset, teacher: Teacher, models: list[Model], folder: OutputFolder, reporter: Reporter
 ) -> Exported:
-    """Export, check and time the student, and time the others beside it: those may fail, the student may not."""
-    nets = {"teacher": teacher.net, **{model.role: model.net for model in models}}
-    out = Exported(None, {role: [] for role in nets}, [])
+    """Export, check and time the student, and time the teacher beside it, which may fail where the student may not.
+
+    The baseline is the student's network with other weights, and weights do not change the time: one measurement is
+    that of both.
+    """
+    student = models[0]
     if not spec.export.onnx and spec.targets.max_latency_ms is None:
-        return out
-    for step, (role, net) in enumerate(nets.items(), start=1):
-        try:
-            if role == "teacher" and not teacher.exportable:
-                raise failed("it is a black box")
-            content = to_onnx(net, models[0].config)  # the others take and give the same
-            session = Session(content)
-            out.latency[role] = _times(session, data)
-        except JobFailure:
-            if role == "student":
-                raise
-            out.notes.append(f"The {role} could not be exported to ONNX, so its latency was not measured.")
-        else:
-            if role == "student":
-                out = replace(out, check=check(session, net, data))
-                if spec.export.onnx:
-                    folder.write("model.onnx", "onnx", content)
-        reporter.advance(step=step)
-    return out
+        return Exported(None, {role: [] for role in ("teacher", *(model.role for model in models))}, [])
+    beside, notes = _teacher_times(teacher, student.config, data)
+    give_back()
+    reporter.advance(step=1)
+    content = to_onnx(student.net, student.config)
+    check_standard(content)
+    session = Session(content)
+    found = check(session, student.net, data)
+    if spec.export.onnx:
+        folder.write("model.onnx", "onnx", content)
+    times = _times(session, data)
+    reporter.advance(step=2)
+    return Exported(found, {"teacher": beside, **{model.role: times for model in models}}, notes)
+
+
+def _teacher_times(teacher: Teacher, student: ModelConfig, data: Dataset) -> tuple[list[Latency], list[str]]:
+    """Its latency, or why there is none."""
+    try:
+        if not teacher.exportable:
+            raise failed("it is a black box")
+        return _times(Session(to_onnx(teacher.net, student)), data), []  # it takes and gives what the student does
+    except JobFailure:
+        return [], ["The teacher could not be exported to ONNX, so its latency was not measured."]
 
 
 def _report(

@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.choice import choose
 from distill.data import Dataset, measure, read_dataset, unusable
-from distill.device import heap_kept, memory_guard, pick, repeatable
+from distill.device import give_back, heap_kept, memory_guard, pick, repeatable
 from distill.ema import Ema
 from distill.evaluate import Score, score
 from distill.gate import let_teach
@@ -110,6 +110,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
         lessons = [moving(average, stage) for stage in stages]
     else:
         lessons = teachings(teacher, stages, data, io.dataset, io.cache, reporter)
+    give_back()
 
     # 4. The student.
     for stage, taught in zip(stages, lessons, strict=True):
@@ -128,6 +129,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
             reporter.advance(step=step)
 
     # 6. The files and the report.
+    give_back()
     return publish(spec, data, teacher, models, scores, chosen, nursery.epochs, stages, io.output, reporter)
 
 

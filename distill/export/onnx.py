@@ -1,7 +1,6 @@
 """From a torch network to one ONNX file that gives the same answers."""
 
 import contextlib
-import copy
 import io
 import json
 import logging
@@ -24,7 +23,8 @@ INPUT, OUTPUT = "input", "logits"
 
 
 def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
-    """One self-contained ONNX file of `net`: `input` [batch, …] float32 → `logits` [batch, classes].
+    """One self-contained ONNX file of `net`, on the CPU and in eval mode: `input` [batch, …] float32 → `logits` [batch,
+    classes].
 
     Its metadata holds the classes and how to feed it. Raises JobFailure `export_failed`.
     """
@@ -32,7 +32,7 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
     with _quiet():
         try:
             program = torch.onnx.export(
-                _plain(net),
+                net,
                 (example,),
                 dynamo=True,
                 verbose=False,
@@ -47,12 +47,16 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
     model = program.model_proto
     _forget_origin(model)
     onnx.helper.set_model_props(model, _properties(config))
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise failed("the file breaks the ONNX standard") from error
     content: bytes = model.SerializeToString()
     return content
+
+
+def check_standard(content: bytes) -> None:
+    """Raise JobFailure `export_failed` when a file breaks the ONNX standard or its own shapes."""
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise failed("the file breaks the ONNX standard") from error
 
 
 def check(session: Session, net: nn.Module, data: Dataset, *, most: int = 1000) -> OnnxCheck:
@@ -88,11 +92,6 @@ def failed(reason: str) -> JobFailure:
         f"The student could not be exported to ONNX: {reason}.",
         hint="Set export.onnx to false to get the torch student alone, and report this job.",
     )
-
-
-def _plain(net: nn.Module) -> nn.Module:
-    """A copy for the exporter, on the CPU and in the usual layout."""
-    return copy.deepcopy(net).cpu().eval().to(memory_format=torch.contiguous_format)
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

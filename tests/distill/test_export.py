@@ -17,7 +17,7 @@ from distill.data import Dataset, measure, read_dataset
 from distill.evaluate import score
 from distill.export.card import card
 from distill.export.files import OutputFolder
-from distill.export.onnx import check, to_onnx
+from distill.export.onnx import check, check_standard, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import Model, trained_model
 from distill.publish import publish
@@ -76,6 +76,14 @@ def test_a_file_with_one_wrong_bias_is_an_export_mismatch(
     with pytest.raises(JobFailure) as failure:
         check(Session(_with_bias(content, change)), student.net, data)
     assert failure.value.code == "export_mismatch"
+
+
+def test_a_file_that_contradicts_itself_breaks_the_standard(content: bytes) -> None:
+    check_standard(content)
+    model = onnx.load_from_string(content)
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    with pytest.raises(JobFailure, match="breaks the ONNX standard"):
+        check_standard(model.SerializeToString())
 
 
 def test_exporting_twice_gives_the_same_bytes(student: Model, content: bytes) -> None:
