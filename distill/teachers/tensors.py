@@ -18,17 +18,17 @@ KEPT = (torch.float32, torch.float16, torch.bfloat16)
 """Types weights are stored in. They are loaded as float32."""
 
 _MEANINGS = {
-    "HeaderTooLarge": "its header claims to be larger than any header may be",
-    "InvalidHeaderLength": "its header claims to be longer than the file",
-    "HeaderTooSmall": "it is too short to have a header",
-    "MetadataIncompleteBuffer": "its header speaks of more or fewer bytes than follow: it is cut short or longer",
-    "InvalidOffset": "two of its tensors overlap, or there is a hole between them",
-    "TensorInvalidInfo": "the size of a tensor contradicts its shape and type",
-    "ValidationOverflow": "a tensor is larger than any memory",
-    "InvalidHeaderStart": "its header is not JSON",
-    "InvalidHeaderDeserialization": "its header is not what safetensors writes",
-    "InvalidHeader": "its header is not JSON in UTF-8",
+    "header too large": "its header claims to be larger than any header may be",
+    "invalid header length": "its header claims to be longer than the file",
+    "header too small": "it is too short to have a header",
+    "not fully covered": "its header speaks of more or fewer bytes than follow: it is cut short or longer",
+    "invalid offset": "two of its tensors overlap, or there is a hole between them",
+    "invalid shape": "the size of a tensor contradicts its shape and type",
+    "overflow": "a tensor is larger than any memory",
+    "invalid UTF-8": "its header is not UTF-8",
+    "in header": "its header is not what safetensors writes",
 }
+"""What the library says of a file, in a sentence for its owner."""
 # Where training programs put the weights, in the order they are looked for; averaged ones last.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model")

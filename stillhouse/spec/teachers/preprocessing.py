@@ -38,14 +38,14 @@ class StatedPreprocessing(Contract):
     colour: Literal["luminance"] | None = None
     """luminance: a network of one channel gets 0.299 R + 0.587 G + 0.114 B. None: it refuses colour images."""
     channels: Literal["rgb", "bgr"] | None = None
-    """The order of colours the network takes; datasets are RGB."""
+    """The order of colours the network takes, and mean and std are in; datasets are RGB."""
     layout: Literal["nchw", "nhwc"] | None = None
     """The order of axes the network takes. None: told from the shape of its input."""
 
 
 class Preprocessing(Contract):
-    """All of it, as it is done, in this order: gray or colour, resize, crop, scale, mean and std, order of channels and
-    axes. Resizing is that of torch, antialiased, on floating point values that are not rounded in between."""
+    """All of it, as it is done, in this order: gray or colour, resize, crop, order of channels, scale, mean and std,
+    order of axes. Resizing is that of torch, antialiased, on floating point values that are not rounded in between."""
 
     scale: Scale = 1.0
     mean: Centre = ()
