@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton docs lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton bench-methods docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -46,6 +46,9 @@ bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
 
 bench-hinton: $(VENV)/.installed  ## section 3 of Hinton et al. 2015 on the full MNIST (needs npm, an hour)
 	$(BIN)/python -m benchmarks.hinton
+
+bench-methods: $(VENV)/.installed  ## every distillation method against kd and the student alone (needs npm, half an hour)
+	$(BIN)/python -m benchmarks.methods
 
 docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
 	$(BIN)/python -m docs.generate
