@@ -41,8 +41,9 @@ def conditions() -> Iterator[Condition]:
         for kind in (kind for kind, params in LOSSES.items() if params in get_args(union)):
             if kind not in ("ce", "kd"):
                 yield from of_method(kind, family)
-    for name, teacher in (("born-again", {"previous": {"generations": 1}}), ("mean teacher", {"ema": {}})):
-        yield Condition(name, "self", "kd", (KD, CE), {"teacher": teacher})
+    yield Condition("born-again", "self", "ce", (KD, CE), {"teacher": {"previous": {"generations": 1}}})
+    rising = {"kind": "kd", "weight": {"start": 0.0, "end": 1.0, "until": 0.3}}  # as docs/methods.md advises
+    yield Condition("mean teacher", "self", "ce", (rising, {"kind": "ce", "weight": 1.0}), {"teacher": {"ema": {}}})
 
 
 def of_method(kind: str, family: str, weight: float | None = None) -> Iterator[Condition]:
