@@ -25,6 +25,8 @@ from stillhouse.spec.losses import LOSSES
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
 
+_SHARES_OF_KD = (0.98, 0.9, 0.7, 0.5)  # what is left belongs to ce
+
 
 def main() -> None:
     """Print the table, or what the weights were chosen by."""
@@ -59,9 +61,11 @@ def measure(jobs: Jobs, condition: Condition, seeds: Sequence[int]) -> Row:
 
 def choose(jobs: Jobs, wanted: Sequence[Condition], factors: Sequence[float]) -> None:
     """Print accuracies on held-out images by weight, over seeds that are never reported."""
-    for condition in wanted:
-        if condition.method not in LOSSES or condition.method == "kd":
-            print(f"{condition.name}: {_held_out(jobs, condition)}", flush=True)
+    for condition in (c for c in wanted if c.method not in LOSSES):
+        print(f"{condition.name}: {_held_out(jobs, condition)}", flush=True)
+    for share in _SHARES_OF_KD:
+        losses = ({"kind": "kd", "weight": share}, {"kind": "ce", "weight": round(1 - share, 2)})
+        print(f"kd × {share:g}: {_held_out(jobs, Condition('kd', '', 'ce', losses))}", flush=True)
     for kind in dict.fromkeys(c.method for c in wanted if c.method in LOSSES and c.method != "kd"):
         for factor in factors:
             weight = LOSSES[kind].usual_weight * factor
