@@ -14,9 +14,10 @@ from distill.model import Model, trained_model
 from distill.reporter import Reporter
 from distill.seeds import derive
 from distill.stages import of_generation, without_teacher
+from distill.stored import stored
 from distill.students import build
 from distill.students.from_timm import make_ready
-from distill.teacher import Teacher, introduce, loaded, of_model, of_several
+from distill.teacher import Teacher, introduce, of_model, of_several
 from distill.teaching import live
 from distill.train import Stage, fit, stage_of
 from stillhouse.spec import JobSpec, concrete
@@ -81,7 +82,8 @@ def entrants(spec: JobSpec, nursery: Nursery, folder: Path | None) -> list[Entra
             out.append(Entrant(net, member.train, None, series))
         else:
             own = folder / str(position) if several and folder is not None else folder
-            teacher = loaded(own, nursery.data)
+            batch = concrete(spec.training.batch_size)
+            teacher = stored(own, nursery.data, member.label_map, batch=batch, reporter=nursery.reporter)
             out.append(Entrant(teacher.net, None, teacher, series))
     return out
 

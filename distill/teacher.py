@@ -4,23 +4,19 @@ classes."""
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
 from distill.data import Dataset
 from distill.ensemble import Mixture
 from distill.evaluate import Score, score
-from distill.model import Model, digest, load_with_config, weight_bytes
+from distill.model import Model, digest
 from distill.reporter import Reporter
 from distill.summary import describe
 from stillhouse.spec import concrete
-from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.facts import Split
 from stillhouse.spec.students import Architecture
 from stillhouse.spec.teacher import Ensemble
-
-_HINT = "Choose another teacher, or train one in the job with teacher.train."
 
 
 @dataclass(frozen=True)
@@ -73,24 +69,6 @@ def of_several(members: Sequence[Teacher], ensemble: Ensemble) -> Teacher:
         trained=tuple(model for m in members for model in m.trained),
         exportable=all(m.exportable for m in members),
     )
-
-
-def loaded(folder: Path | None, data: Dataset) -> Teacher:
-    """The teacher whose files lie in `folder`. Raises JobFailure `teacher_unusable`."""
-    if folder is None:
-        raise JobFailure("teacher_unusable", "The spec names a teacher, and its files were not given.", hint=_HINT)
-    try:
-        net, config = load_with_config(folder)
-    except ValueError as error:
-        raise JobFailure("teacher_unusable", f"The teacher could not be loaded: {error}.", hint=_HINT) from error
-    facts = config.facts
-    if facts.shape != data.facts.shape or facts.classes != data.facts.classes:
-        detail = (
-            f"The teacher takes rows of shape {list(facts.shape)} and knows {len(facts.classes)} classes, the dataset "
-            f"has {list(data.facts.shape)} and {len(data.facts.classes)}, or the classes differ in name or order."
-        )
-        raise JobFailure("teacher_unusable", detail, hint=_HINT)
-    return of_model(Model("teacher", net.to(data.x.device), config, weight_bytes(net)), trained=False)
 
 
 def introduce(teacher: Teacher, data: Dataset, reporter: Reporter, *, member: int | None = None) -> Score:

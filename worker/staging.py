@@ -13,10 +13,12 @@ from models.lifecycle import Lease
 from models.model import ModelRow
 from stillhouse.spec.base import concrete
 from stillhouse.spec.errors import JobFailure, NotFound
-from stillhouse.spec.events import Finished, ModelConfig, OutputFile
+from stillhouse.spec.events import Finished, OutputFile
 from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.students import architecture_of
+from stillhouse.spec.teachers import weights_file
+from stillhouse.spec.teachers.config import STORED_CONFIG
 from worker.folder import AttemptFolder
 from worker.order import Order
 
@@ -113,9 +115,10 @@ def _stage_teacher(storage: Storage, model: ModelRow | None, into: Path, cache: 
         hint = "Post the job with a teacher that exists; GET /v1/models lists them."
         raise JobFailure("teacher_unusable", "The teacher model is no longer there.", hint=hint)
     into.mkdir(exist_ok=True)
+    config = STORED_CONFIG.validate_python(model.config)
     try:
-        shutil.copyfile(storage.fetch(model.weights_key, cache), into / "model.safetensors")
+        shutil.copyfile(storage.fetch(model.weights_key, cache), into / weights_file(config))
     except NotFound as error:
         hint = "Post the job with another teacher."
         raise JobFailure("teacher_unusable", "The teacher's weights are no longer there.", hint=hint) from error
-    (into / "config.json").write_text(ModelConfig.model_validate(model.config).model_dump_json())
+    (into / "config.json").write_text(config.model_dump_json())

@@ -1,0 +1,109 @@
+"""A teacher the service holds: from its files to a network that answers in the classes of the dataset."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distill.data import Dataset
+from distill.model import Model, digest, weight_bytes
+from distill.reporter import Reporter
+from distill.teacher import Teacher, of_model
+from distill.teachers import load, mapped
+from distill.teachers.networks import LIBRARY_ERRORS
+from distill.teachers.teacher import Teacher as Foreign
+from stillhouse.spec.errors import FieldError, JobFailure
+from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.teachers import (
+    ForeignConfig,
+    LabelMap,
+    OnnxNet,
+    map_of,
+    network_in_words,
+    teacher_misfits,
+    weights_file,
+)
+
+_HINT = "Choose another teacher, or train one in the job with teacher.train."
+_NUMBERS_AT_ONCE = 2**22  # 16 MB of float32: what goes into a network at once, though images are enlarged before it
+
+
+def stored(
+    folder: Path | None, data: Dataset, label_map: Mapping[str, str] | None, *, batch: int, reporter: Reporter
+) -> Teacher:
+    """The teacher whose files lie in `folder`, on the data's device; what is worth knowing is said to `reporter`.
+
+    Batches of `batch` rows go through it whole. Raises JobFailure `teacher_unusable`.
+    """
+    if folder is None:
+        raise _unusable("The spec names a teacher, and its files were not given.")
+    try:
+        net, config = load(folder, white=data.white)
+    except ValueError as error:
+        raise _unusable(f"The teacher could not be loaded: {error}.") from error
+    _refuse(teacher_misfits(config, data.facts))
+    found, wrong = map_of(config, data.facts.classes, label_map)
+    _refuse(wrong)
+    assert found is not None  # nothing was wrong
+    for note in found.notes:
+        reporter.say(note)
+    net = net.to(data.x.device)
+    if isinstance(net, Foreign):
+        net.rows_at_once = max(batch, _NUMBERS_AT_ONCE // _numbers_of_a_row(config, data))
+    _try(net, data)
+    return _teacher(net, config, folder, found, data)
+
+
+def _teacher(
+    net: nn.Module, config: ModelConfig | ForeignConfig, folder: Path, found: LabelMap, data: Dataset
+) -> Teacher:
+    answering = mapped(net, found, len(data.facts.classes))
+    if isinstance(config, ModelConfig):
+        own = of_model(Model("teacher", net, config, weight_bytes(net)), trained=False)
+        if answering is net:
+            return own
+        print_of_both = digest(json.dumps(["mapped/1", own.fingerprint, found.to]).encode())
+        return replace(own, net=answering, fingerprint=print_of_both, architecture=None)
+    file = folder / weights_file(config)
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    parts = ["foreign/1", sha256, config.model_dump_json(), data.white, found.to]
+    return Teacher(
+        net=answering,
+        described=network_in_words(config),
+        parameters=config.parameters,
+        size_bytes=file.stat().st_size,
+        fingerprint=digest(json.dumps(parts).encode()),
+        exportable=not isinstance(config.network, OnnxNet),
+    )
+
+
+def _numbers_of_a_row(config: ModelConfig | ForeignConfig, data: Dataset) -> int:
+    """Of one row as the network gets it, behind its preprocessing."""
+    if isinstance(config, ModelConfig) or len(data.facts.shape) == 1:
+        return data.facts.inputs
+    height, width = config.preprocessing.size or data.facts.shape[1:]
+    return (config.shape[0] or data.facts.shape[0]) * height * width
+
+
+@torch.no_grad()
+def _try(net: nn.Module, data: Dataset) -> None:
+    """It was tried on random rows when it was uploaded; these are the ones it will see."""
+    try:
+        net(data.inputs(data.rows["train"][:2]))
+    except LIBRARY_ERRORS as error:
+        shape = "×".join(map(str, data.facts.shape))
+        raise _unusable(f"The teacher fails on the rows of this dataset, of shape {shape}.") from error
+
+
+def _refuse(wrong: list[FieldError]) -> None:
+    if wrong:
+        raise _unusable(wrong[0].detail)
+
+
+def _unusable(detail: str) -> JobFailure:
+    return JobFailure("teacher_unusable", detail, hint=_HINT)
