@@ -20,12 +20,15 @@ class Teacher(nn.Module):
             self.prepare = PrepareTable(preparing, white)
         self.network = network
         self.gives = config.gives
+        self.rows_at_once: int | None = None
+        """More go through it in portions: images may be far larger behind the preprocessing. None: all at once."""
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Logits; of a network that gives probabilities, their logarithms."""
-        given = self.raw(x)
+        portions = torch.split(x, self.rows_at_once or max(1, len(x)))
+        given = torch.cat([self.raw(part) for part in portions]) if len(portions) > 1 else self.raw(x)
         return as_logits(given) if self.gives == "probabilities" else given
 
     def raw(self, x: Tensor) -> Tensor:

@@ -68,12 +68,6 @@ def keep_outside(model: onnx.ModelProto) -> None:
         tensor.external_data.add(key=key, value=value)
 
 
-def call_home(model: onnx.ModelProto) -> None:
-    """An operator of a library of its own."""
-    model.graph.node[0].op_type, model.graph.node[0].domain = "Phone", "evil.example"
-    model.opset_import.add(domain="evil.example", version=1)
-
-
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return Path.touch, (Path("/tmp/stillhouse-teacher-was-unpickled"),)
@@ -97,23 +91,17 @@ def packed(members: dict[str, bytes]) -> bytes:
 
 
 WEIGHTS = save({"fc.weight": np.zeros((3, 4), np.float32)})
+OWN_CODE = json.dumps({"auto_map": {"AutoModel": "evil.Net"}}).encode()
 LYING = struct.pack("<Q", 3 * 1024**3) + WEIGHTS[8:]
 RESNET = "&architecture=timm/test_resnet"
 
 # Bytes, more of the query → status, and the pointer and code of an entry in `errors`.
 FILES: dict[str, tuple[bytes, str, int, str, str]] = {
-    "empty": (b"", "", 422, "/file", "empty_file"),
     "text": (b"how do you do\n" * 30, "", 415, "/file", "unsupported_format"),
-    "a bare pickle": (pickle.dumps(Evil()), RESNET, 422, "/file", "unsafe_pickle"),
     "a checkpoint that makes objects": (legacy_checkpoint(), RESNET, 422, "/file", "unsafe_pickle"),
-    "half a safetensors": (WEIGHTS[:-20], RESNET, 422, "/file", "corrupt_tensors"),
     "a header of 3 GB": (LYING, RESNET, 422, "/file", "corrupt_tensors"),
-    "keys of another network": (WEIGHTS, RESNET, 422, "/file", "missing_tensors"),
-    "no such network": (WEIGHTS, "&architecture=timm/resnet19", 422, "?architecture", "unknown_architecture"),
     "weights elsewhere": (graph(change=keep_outside), "", 422, "/file", "external_data"),
-    "an operator of its own": (graph(change=call_home), "", 422, "/file", "custom_op"),
     "NaN weights": (graph(weights=np.full((4, 3), np.nan, np.float32)), "", 422, "/file", "weights_not_finite"),
-    "another format than said": (graph(), "&format=checkpoint", 415, "?format", "format_mismatch"),
     "an option that does nothing": (graph(), "&match=order", 422, "?match", "option_does_not_apply"),
     "two names for three classes": (graph(), "&classes=a&classes=b", 422, "?classes", "wrong_classes"),
     "a path out of the folder": (packed({"../config.json": b"{}"}), "", 422, "/file", "unsafe_name"),
