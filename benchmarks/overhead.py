@@ -52,9 +52,7 @@ def plain_script(order: Path) -> None:
     warm()
     given = json.loads(order.read_text())
     with tempfile.TemporaryDirectory() as out:
-        io = distill.RunIO(
-            dataset=Path(given["dataset"]), teacher=None, output=Path(out), cache=None, threads=given["threads"]
-        )
+        io = distill.RunIO(dataset=Path(given["dataset"]), teacher=None, output=Path(out), threads=given["threads"])
         spec = JobSpec.model_validate_json(given["spec"])
         start = time.perf_counter()
         distill.run(spec, io, lambda _event: None)

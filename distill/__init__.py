@@ -5,5 +5,6 @@
 
 from distill.model import load
 from distill.run import RunIO, run
+from distill.teacher_outputs import FolderShelf
 
-__all__ = ["RunIO", "load", "run"]
+__all__ = ["FolderShelf", "RunIO", "load", "run"]

@@ -53,8 +53,7 @@ class Dataset:
 
         A power of two between 8 and `most`: 32 rows of 32×32 pixels in colour.
         """
-        rows = max(8, _CHUNK_NUMBERS // self.facts.inputs)
-        return list(torch.split(self.rows[split], min(most, 1 << (rows.bit_length() - 1))))
+        return list(torch.split(self.rows[split], chunk_rows(self.facts.inputs, most=most)))
 
     def gather(self, rows: Tensor) -> Tensor:
         """Raw values of these rows, as they are stored."""
@@ -71,6 +70,12 @@ class Dataset:
         """The brightest value of images: 255, or the greatest of the training split where it has fewer than 8 bits."""
         greatest = max(float(self.gather(rows).max()) for rows in self.chunks("train"))
         return greatest if 0 < greatest < 128 else 255.0
+
+
+def chunk_rows(numbers: int, *, most: int = 1024) -> int:
+    """Rows of so many numbers that are passed over at once: a power of two between 8 and `most`."""
+    rows = max(8, _CHUNK_NUMBERS // numbers)
+    return min(most, 1 << (rows.bit_length() - 1))
 
 
 def read_dataset(path: Path) -> Dataset:

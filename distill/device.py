@@ -13,6 +13,8 @@ from stillhouse.spec.job import Resources
 # Numbers of glibc's <malloc.h>, and where its own adaptation of the two ends on 64 bits.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_ADAPTED = 32 * 2**20
+MKL_REPRODUCIBLE = ("MKL_CBWR", "AUTO")
+"""An environment variable and its value: conditional numerical reproducibility, on the best instructions there are."""
 
 
 def pick(resources: Resources) -> torch.device:
@@ -36,6 +38,8 @@ def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     if threads is not None:
         torch.set_num_threads(threads)
+    # MKL reads this at its first matrix product. Then a row's bits do not depend on how it lies in memory.
+    os.environ.setdefault(*MKL_REPRODUCIBLE)
     if device.type == "cuda":
         # cuBLAS reads this when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

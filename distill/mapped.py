@@ -17,7 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_DTYPES = {"U8": torch.uint8, "F32": torch.float32, "I64": torch.int64}
+_DTYPES = {
+    "U8": torch.uint8,
+    "F32": torch.float32,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 _LONGEST_HEADER = 100_000_000
 # Pages looked at stay in the count of this process until they are given back, which costs a fault on the next look.
 _KEPT_BYTES = 128 * 2**20

@@ -21,9 +21,10 @@ from distill.reporter import Reporter
 from distill.stages import Pairs, check_frozen, stages_of, without_teacher
 from distill.students.shrink import inherit, recalibrate
 from distill.teacher import Teacher, introduce, judged_on, of_model
-from distill.teaching import moving, teachings
+from distill.teacher_outputs import Shelf
+from distill.teaching import Keeping, moving, teachings
 from distill.train import Teaching, fit
-from stillhouse.spec import JobSpec
+from stillhouse.spec import AUTO, JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, TrainerEvent
 from stillhouse.spec.states import Phase
@@ -43,8 +44,10 @@ class RunIO:
     such folders, each named by its member's position from 0."""
     output: Path
     """An empty folder for the files."""
-    cache: Path | None = None
-    """Folder of teacher outputs shared by jobs; None: keep none."""
+    shelf: Shelf | None = None
+    """Where the teacher's outputs are kept for later jobs, such as `FolderShelf(folder)`; None: keep none."""
+    dataset_sha256: str | None = None
+    """SHA-256 of the dataset's file, when it is known: outputs are kept under it."""
     threads: int | None = None
     """CPU threads. The same number gives the same bits; None: torch's own choice."""
 
@@ -109,7 +112,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     if average is not None:
         lessons = [moving(average, stage) for stage in stages]
     else:
-        lessons = teachings(teacher, stages, data, io.dataset, io.cache, reporter)
+        lessons = teachings(teacher, stages, data, _keeping(spec, io), reporter)
     give_back()
 
     # 4. The student.
@@ -131,6 +134,13 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     # 6. The files and the report.
     give_back()
     return publish(spec, data, teacher, models, scores, chosen, nursery.epochs, stages, io.output, reporter)
+
+
+def _keeping(spec: JobSpec, io: RunIO) -> Keeping:
+    wanted = spec.teacher_outputs
+    if wanted.views == AUTO:
+        raise ValueError("this spec is not resolved: teacher_outputs.views is still auto")
+    return Keeping(wanted.views, wanted.top_k, io.shelf, io.dataset, io.dataset_sha256)
 
 
 def _refuse_empty_splits(data: Dataset) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from distill.augment import moves
 from distill.batches import bounds
 from distill.data import Dataset
 from distill.losses import needs_teacher
@@ -14,8 +15,9 @@ from distill.taps import Pair
 from distill.train import Stage, stage_of
 from stillhouse.spec import JobSpec, concrete
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.losses import Ce
+from stillhouse.spec.losses import Ce, Layered
 from stillhouse.spec.states import Phase
+from stillhouse.spec.training import Stage as Given
 
 Pairs = Mapping[str, tuple[Pair, ...]]
 
@@ -37,6 +39,7 @@ def stages_of(spec: JobSpec, pairs: Sequence[Pairs]) -> list[Stage]:
             schedule=concrete(given.schedule),
             warmup_epochs=given.warmup_epochs,
             early_stopping=given.early_stopping,
+            views=_views(spec, given),
         )
         out.append(stage)
     return _told_apart(out)
@@ -85,6 +88,15 @@ def check_frozen(spec: JobSpec, student: nn.Module) -> None:
         if held == set(student.parameters()):
             detail = f"stages/{position}/freeze leaves no layer of the student to train."
             raise JobFailure("layer_mismatch", detail, hint="Freeze fewer layers, or leave the stage out.")
+
+
+def _views(spec: JobSpec, stage: Given) -> int | None:
+    """How many views come again, in a stage whose teacher's outputs are kept for each of them."""
+    views = spec.teacher_outputs.views
+    if not isinstance(views, int) or not moves(spec.training.augmentation):
+        return None
+    reads = needs_teacher(stage.losses) and not any(isinstance(loss, Layered) for loss in stage.losses)
+    return views if reads else None
 
 
 def _stream(spec: JobSpec, position: int) -> str:

@@ -21,6 +21,9 @@ class Outputs:
     """[B, classes]."""
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """Path of a layer → its output [B, …]; only of layers that were asked for."""
+    ids: Tensor | None = None
+    """int64 [B, k]: `logits` [B, k + 1] are those of these classes alone, and the last one is that of all others
+    together, at the temperature of the losses. None: of all classes."""
 
 
 @dataclass(frozen=True)

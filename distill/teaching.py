@@ -1,43 +1,77 @@
 """How a teacher speaks in a stage: from outputs worked out beforehand, or live, looking at what the student sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from distill import labels
 from distill.augment import moves
 from distill.data import Dataset
 from distill.ema import Ema
 from distill.losses import needs_teacher
+from distill.mixing import mixes
 from distill.reporter import Reporter
 from distill.taps import Outputs, outputs
 from distill.teacher import Teacher
+from distill.teacher_outputs import Shelf, Voice, Wish, outputs_of
+from distill.teacher_outputs.key import digest_of
+from distill.teacher_outputs.layout import Layout
 from distill.train import Stage, Teaching
-from stillhouse.spec.states import Phase
+from stillhouse.spec.losses import Softened
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Which outputs are kept, and where."""
+
+    views: int | Literal["live"]
+    """Of each row, where images are augmented."""
+    top_k: int | None = None
+    shelf: Shelf | None = None
+    """None: in memory, for this job alone."""
+    dataset: Path | None = None
+    dataset_sha256: str | None = None
+    """Of that file, when somebody has worked it out already."""
+
+    def sha256(self) -> str:
+        """Digest of the dataset."""
+        if self.dataset_sha256 is not None:
+            return self.dataset_sha256
+        if self.dataset is None:
+            raise ValueError("outputs are kept under the digest of the data, and no file was named")
+        return digest_of(self.dataset)
 
 
 def teachings(
-    teacher: Teacher, stages: Sequence[Stage], data: Dataset, dataset: Path, cache: Path | None, reporter: Reporter
+    teacher: Teacher, stages: Sequence[Stage], data: Dataset, keeping: Keeping, reporter: Reporter
 ) -> list[Teaching | None]:
     """For each stage its teacher, None where no loss reads one. What can be worked out beforehand is, once for all."""
     readers = [stage for stage in stages if needs_teacher(stage.losses)]
     if not readers:
         reporter.say("No loss of this job reads the teacher: it is only compared with the student.", "warning")
         return [None] * len(stages)
-    logits: Tensor | None = None
-    if any(_still(stage) for stage in readers):
-        with reporter.phase(Phase.LABELLING, steps=len(data.chunks("train"))):
-            logits = _logits(teacher, data, dataset, cache, reporter)
-    if not all(_still(stage) for stage in readers):
-        why = "Losses look at its layers" if any(map(_layers, readers)) else "Images are augmented"
-        reporter.say(f"{why}, so the teacher works along on the very views the student sees.")
-    return [_teaching(teacher.net, stage, logits) if stage in readers else None for stage in stages]
+    kept = [stage for stage in readers if keeping.views != "live" and _of_outputs(stage)]
+    reading: Callable[[Tensor, Tensor, int], Outputs] | None = None
+    if kept:
+        reading = _reading(teacher, kept, data, keeping, reporter)
+    if len(kept) < len(readers):
+        reporter.say(f"{_why_live(readers, keeping)}, so the teacher works along on the very views the student sees.")
+    return [
+        None
+        if stage not in readers
+        else Teaching(reading)
+        if reading is not None and stage in kept
+        else _asked_live(teacher.net, stage)
+        for stage in stages
+    ]
 
 
 def live(net: nn.Module, stage: Stage) -> Teaching:
-    """A teacher that looks at each batch as the student does."""
+    """A teacher that looks at each batch as the student does, in one piece."""
     layers = _layers(stage)
     return Teaching(torch.no_grad()(lambda batch, x, epoch: outputs(net, x, layers)))
 
@@ -48,32 +82,49 @@ def moving(average: Ema, stage: Stage) -> Teaching:
     return Teaching(look, average.follow)
 
 
-def _teaching(net: nn.Module, stage: Stage, logits: Tensor | None) -> Teaching:
-    if logits is None or not _still(stage):
+def _asked_live(net: nn.Module, stage: Stage) -> Teaching:
+    """A teacher whose outputs could be kept: asked in the same way, it gives the same bits."""
+    if _layers(stage):
         return live(net, stage)
-    kept = logits
-    return Teaching(lambda batch, x, epoch: Outputs(kept[batch]))
+    voice = Voice(net)
+    return Teaching(lambda batch, x, epoch: voice.of(x))
 
 
-def _still(stage: Stage) -> bool:
-    """True when the teacher's outputs are the same in every epoch, and its logits all that is asked of it."""
-    return not _layers(stage) and not moves(stage.augmentation)
+def _reading(
+    teacher: Teacher, stages: Sequence[Stage], data: Dataset, keeping: Keeping, reporter: Reporter
+) -> Callable[[Tensor, Tensor, int], Outputs]:
+    """A teacher that has been asked before. All stages have the same views: the augmentation is the job's."""
+    assert keeping.views != "live"
+    augmented = moves(stages[0].augmentation)
+    views = keeping.views if augmented else 1
+    layout = Layout(views, len(data.rows["train"]), len(data.facts.classes), keeping.top_k)
+    wish = Wish(teacher, stages[0], layout, _heat(stages) if keeping.top_k is not None else None)
+    if augmented:
+        reporter.say(
+            f"The teacher's outputs are worked out once for {views} random views of each image; epoch e shows view "
+            f"e mod {views}, to the baseline too."
+        )
+    kept = outputs_of(wish, data, cache(keeping.sha256), keeping.shelf, reporter)
+    return lambda batch, x, epoch: kept.of(batch, epoch % views)
+
+
+def _heat(stages: Sequence[Stage]) -> float:
+    """The one temperature at which losses read buckets."""
+    return next(loss.heat for stage in stages for loss in stage.losses if isinstance(loss, Softened))
+
+
+def _of_outputs(stage: Stage) -> bool:
+    """True when outputs on views known beforehand are all that is asked of the teacher."""
+    return not _layers(stage) and not mixes(stage.augmentation)
+
+
+def _why_live(readers: Sequence[Stage], keeping: Keeping) -> str:
+    if any(map(_layers, readers)):
+        return "Losses look at its layers"
+    if mixes(readers[0].augmentation):
+        return "Rows are mixed within a batch"
+    return "Images are augmented" if moves(readers[0].augmentation) else "It was asked for live"
 
 
 def _layers(stage: Stage) -> tuple[str, ...]:
     return tuple(dict.fromkeys(pair.teacher.path for pairs in stage.pairs.values() for pair in pairs))
-
-
-def _logits(teacher: Teacher, data: Dataset, dataset: Path, cache: Path | None, reporter: Reporter) -> Tensor:
-    """The teacher's logits [train rows, classes], from the cache where an earlier job has left them."""
-    if cache is None:
-        return labels.teacher_logits(teacher.net, data, reporter)
-    shape = (len(data.rows["train"]), len(data.facts.classes))
-    key = labels.cache_key(dataset, teacher.fingerprint, data.x.device)
-    if (found := labels.read_cached(cache, key, shape)) is not None:
-        reporter.say("An earlier job has run this teacher over this data: its outputs are used again.")
-        return found.to(data.x.device)
-    logits = labels.teacher_logits(teacher.net, data, reporter)
-    if not labels.keep(cache, key, logits):
-        reporter.say("The teacher's outputs could not be kept for later jobs: the disk refused.", "warning")
-    return logits

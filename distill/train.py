@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from distill.augment import view
+from distill.augment import Seen, view
 from distill.batches import bounds, fewest_rows
 from distill.data import Dataset, unusable
 from distill.evaluate import score
@@ -38,6 +38,11 @@ class Teaching:
     [B, classes], and its layers where losses look at them. None: it is not asked."""
     follow: Callable[[nn.Module], None] | None = None
     """Called with the student after each step, by a teacher that moves with it."""
+
+
+VIEW_STREAM = "student"
+"""Names the random views that come again: those of the plain job, so that with as many views as epochs nothing
+changes."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Stage:
     """Kind of loss → the layers it compares."""
     freeze: tuple[str, ...] = ()
     """Paths of layers that stay as they are."""
+    views: int | None = None
+    """Epoch e shows view e mod `views` of each row; None: a new one in every epoch."""
 
 
 def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Loss, ...]) -> Stage:
@@ -153,7 +160,7 @@ def _fit(
     for epoch in range(stage.epochs):
         order = epoch_order(labels_here, stage.sampling, stage.seed, stage.stream, epoch).to(device)
         order_rows = rows[order]  # row numbers in the dataset, where `order` has positions in the split
-        seen = view(data, stage.augmentation, stage.seed, stage.stream, epoch)
+        seen = _view(data, stage, epoch)
         known = (labels_here[order.cpu()] >= 0).cumsum(0).tolist() if partial else None
         sums = Sums(stage, known, begun=epoch * len(steps), total=total)
         for step, (start, stop) in enumerate(steps, start=epoch * len(steps)):
@@ -194,6 +201,13 @@ def _fit(
     best.restore(net)
     net.eval()
     return epoch + 1
+
+
+def _view(data: Dataset, stage: Stage, epoch: int) -> Seen:
+    """What the networks see in one epoch of a stage, before images are mixed."""
+    if stage.views is None:
+        return view(data, stage.augmentation, stage.seed, stage.stream, epoch)
+    return view(data, stage.augmentation, stage.seed, VIEW_STREAM, epoch % stage.views)
 
 
 def begin(net: nn.Module, freeze: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 # Before anything imports torch or numpy: the same number of threads gives the same bits, and tests share the cores.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+os.environ.setdefault("MKL_CBWR", "AUTO")  # as `distill.device` sets it: MKL looks once, at its first matrix product
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="stillhouse-run-"))
 
 from sqlalchemy import create_engine, make_url, text  # noqa: E402

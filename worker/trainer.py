@@ -32,7 +32,7 @@ def _run(order: Order, channel: socket.socket) -> TrainerEvent:
         dataset=Path(order.dataset),
         teacher=None if order.teacher is None else Path(order.teacher),
         output=order.output_path,
-        cache=Path(order.cache),
+        shelf=distill.FolderShelf(Path(order.cache)),
         threads=order.threads,
     )
     try:

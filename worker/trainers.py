@@ -139,6 +139,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     env |= {"OMP_WAIT_POLICY": "PASSIVE"}
     # The process that forks must have one thread, and these libraries would start their own when imported.
     env |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    env |= {"MKL_CBWR": "AUTO"}  # a row has the same bits wherever it lies (distill/device.py)
     env |= {"HOME": "/nonexistent", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     if settings.cuda_visible_devices is not None:

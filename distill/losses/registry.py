@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from distill.losses.softened import bucketed
 from distill.losses.targets import Targets
 from distill.registry import Registry
 from distill.seeds import generator
@@ -83,9 +84,11 @@ class OfLogits(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """A scalar, the mean over rows."""
-        teacher = batch.teacher.logits if batch.teacher else None
+        teacher, student = batch.teacher.logits if batch.teacher else None, batch.student.logits
         params = self._params.at(batch.done) if self._moves else self._params
-        return self._compute(params, batch.student.logits, batch.targets, teacher)
+        if params.of_buckets and batch.teacher is not None and batch.teacher.ids is not None:
+            student = bucketed(student, batch.teacher.ids, temperature=params.heat)
+        return self._compute(params, student, batch.targets, teacher)
 
 
 def register(kind: str, *, reads_teacher: bool, reads_labels: bool = False) -> Callable[[Compute], Compute]:

@@ -1,4 +1,9 @@
-"""Logits as distributions at a temperature, in float32 or wider."""
+"""Logits as distributions at a temperature, in float32 or wider; whole, or as the k largest and the rest.
+
+Top-k and the rest are distributions over k classes and one bucket for all others. The bucket holds the exact
+probability of what is in it, so nothing is renormalised; a divergence between bucketed distributions is at most that
+between the whole ones (the data-processing inequality), and the same at k = classes - 1.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -27,3 +32,21 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     value = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
     # Between nearly equal distributions rounding can leave -1e-9: lift the value, keep the gradient.
     return value + (value.clamp(min=0) - value).detach()
+
+
+def top_of(logits: Tensor, k: int, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """The k largest of logits [N, C], k < C, as float32 values [N, k + 1] and their classes int64 [N, k].
+
+    The last value is T · logsumexp(z / T) over all other classes: softmax(values / T) gives the k classes their own
+    probabilities at T and the last place the sum of the others'.
+    """
+    ids = widen(logits).topk(k, dim=1).indices
+    return bucketed(logits, ids, temperature=temperature), ids
+
+
+def bucketed(logits: Tensor, ids: Tensor, *, temperature: float) -> Tensor:
+    """Logits [N, C] in the buckets of `ids` int64 [N, k]: [N, k + 1], the last one all other classes at T."""
+    wide = widen(logits)
+    rest = wide.scatter(1, ids, -torch.inf) / temperature
+    tail = temperature * rest.logsumexp(dim=1, keepdim=True)
+    return torch.cat([wide.gather(1, ids), tail], dim=1)

@@ -104,5 +104,42 @@ class Failed(View):
     retry: bool = False
 
 
-TrainerEvent = Annotated[PhaseStarted | Progress | Metrics | LogLine | Finished | Failed, Field(discriminator="type")]
+class OutputsWanted(View):
+    """The trainer needs a teacher's outputs and waits for an `OutputsPlace`."""
+
+    type: Literal["outputs_wanted"] = "outputs_wanted"
+    key: str
+    """64 hex digits: a digest of everything the outputs depend on."""
+    teacher: str
+    """In a few words."""
+    views: int
+    top_k: int | None
+    rows: int
+    bytes: int
+    """Of the file."""
+    damaged: bool = False
+    """True when the file at the place named before is damaged or gone: another place is asked for."""
+
+
+class OutputsMade(View):
+    """The trainer has made them, or could not keep them."""
+
+    type: Literal["outputs_made"] = "outputs_made"
+    key: str
+    kept: bool
+    """True: the whole file is at the place it was told."""
+
+
+class OutputsPlace(View):
+    """The answer to `OutputsWanted`: the one thing a supervisor says to a trainer after its order."""
+
+    path: str
+    ready: bool
+    """True: a file to read. False: where to make it; nobody else does."""
+
+
+TrainerEvent = Annotated[
+    PhaseStarted | Progress | Metrics | LogLine | OutputsWanted | OutputsMade | Finished | Failed,
+    Field(discriminator="type"),
+]
 TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)

@@ -10,6 +10,7 @@ from stillhouse.spec.ids import DatasetId
 from stillhouse.spec.losses import Ce, Loss, Softened, Temperature, TemperatureRamp, losses_agree
 from stillhouse.spec.students import Student
 from stillhouse.spec.teacher import Teacher, exactly_one_of
+from stillhouse.spec.teacher_outputs import TeacherOutputs
 from stillhouse.spec.training import Finetune, Stage, Training
 from stillhouse.spec.webhook import Webhook
 
@@ -87,6 +88,7 @@ class JobSpec(Contract):
     stages: Annotated[tuple[Stage, ...], LaxTuple, Field(min_length=1, max_length=8)] | None = None
     """Instead of `losses` and `finetune`: stages of the student's training, one after the other, such as a hint stage,
     then kd, then the labels alone."""
+    teacher_outputs: TeacherOutputs = TeacherOutputs()
     evaluation: Evaluation = Evaluation()
     targets: Targets = Targets()
     export: Export = Export()

@@ -41,5 +41,7 @@ class Limits(Contract):
     """Address space of the process that reads an uploaded dataset."""
     max_intake_memory_bytes: int = Field(default=10 * 1024**3, ge=1)
     """Address space of the process that reads an uploaded teacher; its libraries alone take 3.5 GiB of it."""
+    max_outputs_bytes: int = Field(default=10 * 1024**3, ge=1)
+    """Bytes of teacher outputs kept for one project. For new ones the least recently used make room."""
     max_body_bytes: int = Field(default=1024**2, ge=1)
     """Bytes of a JSON body."""

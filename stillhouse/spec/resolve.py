@@ -12,6 +12,7 @@ from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.settle import settle_student
+from stillhouse.spec.settle_outputs import settle_outputs
 from stillhouse.spec.settle_stages import class_weight_errors, loss_errors, losses_of, one_number, settle_stages
 from stillhouse.spec.settle_teacher import (
     Known,
@@ -39,7 +40,11 @@ def resolve(spec: JobSpec, facts: DataFacts, limits: Limits, *, teachers: Known 
     wrong += teacher_errors(spec.teacher, facts, limits, teachers)
     wrong += teacher_loss_errors(spec.teacher, losses_of(spec), teachers)
     wrong += shrink_errors(spec.student, spec.teacher, facts, teachers)
-    resolved = _resolved(spec, facts, limits, teachers) if not wrong else spec
+    resolved = spec
+    if not wrong:
+        resolved = _resolved(spec, facts, limits, teachers)
+        outputs, wrong = settle_outputs(resolved, facts, limits, teachers)
+        resolved = resolved.model_copy(update={"teacher_outputs": outputs})
     wrong += _training_errors(resolved, facts, limits)
     if wrong:
         count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"

@@ -280,6 +280,7 @@ def test_students_learn_from_augmented_digits_with_the_teacher_live(
         student={"name": "mlp", "hidden": [32]},
         teacher={"train": {"architecture": {"name": "mlp", "hidden": [128]}, "epochs": 10}},
         training={"epochs": 12, "augmentation": augmentation},
+        teacher_outputs={"views": "live"},
     )
     said: list[str] = []
     report = run(

@@ -64,12 +64,13 @@ import torch
 from distill.augment import view
 from distill.data import measure, read_dataset
 from distill.evaluate import score
-from distill.labels import teacher_logits
+from distill.teacher_outputs import FolderShelf, Wish, outputs_of
+from distill.teacher_outputs.layout import Layout
+from distill.teacher import Teacher
 from distill.reporter import Reporter
 from distill.students import build
 from distill.train import fit
 from stillhouse.spec.training import Augmentation
-from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Mlp
 from tests.distill.test_train import STAGE
 
@@ -82,8 +83,10 @@ def work(path):
     found = measure(data)
     net = build(Mlp(name="mlp", hidden=(2,)), data.facts, found.mean, found.std)
     reporter = Reporter(lambda event: None)
-    with reporter.phase(Phase.LABELLING):
-        teacher_logits(net, data, reporter)
+    teacher = Teacher(net, "mlp", 1, 1, "fingerprint")
+    wish = Wish(teacher, STAGE, Layout(1, len(data.rows["train"]), 2))
+    kept = outputs_of(wish, data, lambda: path, FolderShelf(Path(path).parent), reporter)
+    kept.of(torch.tensor([0]), 0)
     score(net, data, "test")
     for augmentation in (Augmentation(), Augmentation(crop_padding=1)):
         fit(net, [replace(STAGE, epochs=1, batch_size=128, augmentation=augmentation)], data, None, reporter)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill import RunIO, run
+from distill import FolderShelf, RunIO, run
 from distill.pairing import pair_layers, sentence
 from distill.students import build
 from stillhouse.spec import DataFacts
@@ -187,7 +187,7 @@ def test_the_log_names_pairs_and_the_live_teacher(digits_file: Path, tmp_path: P
     (tmp_path / "out").mkdir()
     lines: list[str] = []
     spec = resolved(digits_file, losses=[{"kind": "similarity"}, {"kind": "kd"}], training={"epochs": 1})
-    io = RunIO(digits_file, None, tmp_path / "out", cache=tmp_path / "cache", threads=1)
+    io = RunIO(digits_file, None, tmp_path / "out", shelf=FolderShelf(tmp_path / "cache"), threads=1)
     finished = run(spec, io, lambda e: lines.append(e.message) if isinstance(e, LogLine) else None)
     said = "\n".join(lines)
     assert "The similarity loss compares network.2 [16] with the teacher's network.2 [64]." in said

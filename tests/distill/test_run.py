@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import distill
-from distill import RunIO, run
+from distill import FolderShelf, RunIO, run
 from distill.data import read_dataset
 from distill.evaluate import score
 from distill.export.runtime import Session
@@ -55,7 +55,7 @@ def full(digits_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(
         digits_file,
         folder / "out",
-        io={"cache": folder / "cache"},
+        io={"shelf": FolderShelf(folder / "cache")},
         name="Digits: a small one",
         finetune={"epochs": 1},
         evaluation={"baseline": True},
@@ -172,7 +172,7 @@ def test_the_teacher_trained_here_can_teach_the_next_job_from_the_cache(
     again = Job(
         digits_file,
         tmp_path / "out",
-        io={"teacher": folder, "cache": full.output.parent / "cache"},
+        io={"teacher": folder, "shelf": FolderShelf(full.output.parent / "cache")},
         teacher={"model": "mdl_" + "0" * 26},
         finetune={"epochs": 1},
     )
@@ -270,8 +270,9 @@ def test_an_augmented_job_has_its_teacher_work_live(digits_file: Path, tmp_path:
     job = Job(
         digits_file,
         tmp_path / "out",
-        io={"cache": tmp_path / "cache"},
+        io={"shelf": FolderShelf(tmp_path / "cache")},
         training={"epochs": 3, "augmentation": {"crop_padding": 1, "horizontal_flip": True}},
+        teacher_outputs={"views": "live"},
     )
     assert "the very views the student sees" in job.lines()
     assert "labelling" not in job.phases()

@@ -17,6 +17,10 @@ class LossParams(Contract):
     usual_weight: ClassVar[float] = 1.0
     """Beside the labels; what `auto` becomes. Each method's own, with its source in the docstring."""
 
+    of_buckets: ClassVar[bool] = False
+    """True when it can do with the largest of the teacher's outputs and the sum of the rest (`teacher_outputs.top_k`):
+    a divergence between distributions is one between buckets too."""
+
     weight: Weight | WeightRamp | Auto = AUTO
     """Share in the sum, or how it moves over the stage's steps. auto: the method's usual one beside other losses, 1
     alone."""

@@ -12,6 +12,7 @@ class Kd(Softened):
 
     # The usual share of the soft targets, as in the CRD benchmark (arXiv:1910.10699).
     usual_weight: ClassVar[float] = 0.9
+    of_buckets: ClassVar[bool] = True
     kind: Literal["kd"]
 
 
@@ -20,6 +21,7 @@ class ReverseKl(Softened):
     rows. The student may leave out what the teacher finds possible, but invents nothing."""
 
     usual_weight: ClassVar[float] = 0.9
+    of_buckets: ClassVar[bool] = True
     kind: Literal["reverse-kl"]
 
 
@@ -28,6 +30,7 @@ class Jsd(Softened):
     m)) with p the teacher, q the student, m = β·p + (1-β)·q, mean over rows. Never above T²·ln 2."""
 
     usual_weight: ClassVar[float] = 0.9
+    of_buckets: ClassVar[bool] = True
     kind: Literal["jsd"]
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """0 < β < 1. Near 0 it pulls like KL(p ‖ q), near 1 like KL(q ‖ p), in both cases ever more weakly."""

@@ -1,0 +1,40 @@
+"""Under what outputs are filed: a digest of everything they depend on, down to the last bit."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.teacher_outputs.layout import Layout
+from distill.teacher_outputs.voice import tile_rows
+from distill.train import VIEW_STREAM, Stage
+
+
+def key_of(
+    dataset_sha256: str, teacher: str, stage: Stage, layout: Layout, temperature: float | None, x: torch.Tensor
+) -> str:
+    """The key of a teacher's outputs, of which `teacher` is the fingerprint, for the views of a stage; `x` is one row
+    or more as the teacher takes it."""
+    views: list[Any] = []
+    if layout.views > 1 or stage.views is not None:
+        views = [stage.augmentation.model_dump(mode="json"), stage.seed, VIEW_STREAM, layout.views]
+    top = None if layout.top_k is None else [layout.top_k, temperature]
+    parts = ["outputs/1", dataset_sha256, teacher, views, "float32", top, tile_rows(x), *_arithmetic(x.device)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _arithmetic(device: torch.device) -> list[str]:
+    """What decides in which order numbers are added here."""
+    if device.type == "cuda":
+        return [device.type, torch.__version__, torch.cuda.get_device_name(device)]
+    cpu = [str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR", "")]
+    return [device.type, torch.__version__, *cpu]
