@@ -25,6 +25,7 @@ from stillhouse.spec.students.timm import timm_architectures
 from stillhouse.spec.teachers import Preprocessing, TeacherOptions, TimmNet, TorchvisionNet
 
 _MOST_TENSORS = 10_000
+_USUAL_CLASSES = 1000
 
 
 def read(path: Path, options: TeacherOptions, limits: Limits, *, pickled: bool) -> Draft:
@@ -84,7 +85,8 @@ def _expected(
     net: TimmNet | TorchvisionNet, state: State, channels: int | None, limits: Limits
 ) -> tuple[dict[str, Tensor], int, int]:
     """The network's tensors, without memory, for the classes and channels the weights seem to have; and those two."""
-    usual, head, stem = _outline(net, None, None, limits)
+    # Some architectures have no classifier unless they are given a number of classes.
+    usual, head, stem = _outline(net, _USUAL_CLASSES, None, limits)
     cleaned, _ = fitting.cleaned(state, usual)
     if not cleaned.keys() & usual.keys():
         cleaned = fitting.in_order(cleaned, usual)
@@ -132,7 +134,7 @@ def _head(network: nn.Module) -> str:
 def _first_size(state: State, name: str, usual: Mapping[str, Tensor]) -> int:
     """Classes: rows of the classifier's weight in the file, or the usual number when it is not there."""
     found = state.get(name, usual.get(name))
-    return int(found.shape[0]) if found is not None and found.dim() > 0 and found.shape[0] > 0 else 1000
+    return int(found.shape[0]) if found is not None and found.dim() > 0 and found.shape[0] > 0 else _USUAL_CLASSES
 
 
 def _second_size(state: State, name: str, usual: Mapping[str, Tensor]) -> int:

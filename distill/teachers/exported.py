@@ -22,15 +22,14 @@ _SAME = ("alias", "clone", "detach", "flatten", "reshape", "squeeze", "to", "_to
 def read(path: Path, options: TeacherOptions, limits: Limits) -> Draft:
     """The program in `path`. Raises InvalidData or TooLarge."""
     exported, steps = _checked(path, limits)
-    tensors.check_finite(exported.tensors)
+    # Infinity may be the constant of a mask, in a buffer: what comes out is looked at later.
+    tensors.check_finite(exported.tensors, infinity=True)
     _check_output(steps)
     net = ExportedNet.model_validate({"dtype": str(steps.dtype).removeprefix("torch."), "batch": steps.dims[0]})
     shape, layout = row_of(steps.dims, options)
     own = Preprocessing(layout=layout, size=fixed_size(shape))
     gives: Literal["logits", "probabilities"] = options.outputs if options.outputs != "auto" else _gives(steps)
     notes = []
-    if options.outputs == "auto":
-        notes.append(f"The outputs are taken for {gives}.")
     if options.preprocessing.scale is None and options.preprocessing.mean is None:
         notes.append("No preprocessing is stated: the program gets the raw values of the dataset.")
     return Draft(

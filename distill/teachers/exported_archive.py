@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, ZipInfo
@@ -134,4 +135,6 @@ def _inside(size: list[int], stride: list[int], offset: int, numbers: int) -> bo
         return False
     if 0 in size:
         return True
+    if prod(size) > numbers:  # one number shown many times over would take memory once it is used
+        return False
     return offset + sum((sides - 1) * step for sides, step in zip(size, stride, strict=True)) < numbers

@@ -41,7 +41,8 @@ def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelC
     except OSError as error:
         raise ValueError(f"{path.name} is missing or cannot be read") from error
     except StillhouseError as error:
-        raise ValueError(f"{path.name}: {error.detail}") from error
+        details = [entry.detail for entry in error.errors] or [error.detail]
+        raise ValueError(f"{path.name}: {' '.join(details).rstrip('.')}") from error
     except LIBRARY_ERRORS as error:
         raise ValueError(f"{path.name} and {model.CONFIG} do not belong together") from error
 
@@ -56,6 +57,6 @@ def _network(path: Path, config: ForeignConfig) -> nn.Module:
     body = network.get_submodule("network") if net.kind == "huggingface" else network
     state, errors = fitting.by_name(read_safetensors(path), body.state_dict())
     if errors:
-        raise ValueError(errors[0].detail)
+        raise fitting.refuse(errors, "config.json", "Upload it again.")
     fitting.load(body, state)
     return network

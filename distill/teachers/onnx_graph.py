@@ -91,7 +91,7 @@ def _output(graph: GraphProto, options: TeacherOptions) -> tuple[str, Literal["l
     gives: Literal["logits", "probabilities"] = "probabilities" if chosen in softmax else "logits"
     if options.outputs != "auto":
         gives = options.outputs
-    notes = [] if options.outputs != "auto" else [f"The output {chosen!r} is taken for {gives}."]
+    notes = []
     if others := [quoted(value.name) for value in graph.output if value.name != chosen]:
         notes.append(f"Outputs that are not used: {some(others)}.")
     return chosen, gives, notes

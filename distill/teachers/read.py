@@ -79,23 +79,30 @@ def _finished(request: IntakeRequest, found: TeacherFormat, draft: Draft) -> Che
         preprocessing=draft.preprocessing,
         parameters=draft.parameters,
     )
-    outputs, notes = _tried(draft.module, config)
-    if config.classes is not None and len(config.classes) != outputs:
+    config, notes = _tried(draft.module, config, request.options)
+    if config.classes is not None and len(config.classes) != config.outputs:
         where = f"{OPTIONS}/classes" if request.options.classes else "/file"
-        detail = f"The teacher tells {outputs} classes apart, and {len(config.classes)} are named."
+        detail = f"The teacher tells {config.outputs} classes apart, and {len(config.classes)} are named."
         raise invalid(where, "wrong_classes", detail, "Name each of its outputs, in order.")
     draft.write(Path(request.partial))
-    return _stored(request, found, config.model_copy(update={"outputs": outputs}), [*draft.notes, *notes])
+    return _stored(request, found, config, [*draft.notes, *notes])
 
 
-def _tried(network: nn.Module, config: ForeignConfig) -> tuple[int, list[str]]:
+def _tried(network: nn.Module, config: ForeignConfig, options: TeacherOptions) -> tuple[ForeignConfig, list[str]]:
+    """The config with what only a trial tells: how many classes, and whether they are probabilities; and notes."""
     teacher, rows = Teacher(network, config, white=255.0), trial.sample(config)
     given = trial.outcome(teacher.raw, rows)
-    if config.gives == "probabilities":
-        trial.check_probabilities(given)
-    if trial.rows_alone(teacher.raw, rows, given):
-        return given.shape[1], []
-    return given.shape[1], ["What it says of a row depends on the other rows of the batch."]
+    gives, notes = config.gives, []
+    if config.network.kind in ("onnx", "torch-export") and options.outputs == "auto":
+        if trial.are_probabilities(given):
+            gives = "probabilities"
+        notes.append(f"The outputs are taken for {gives}.")
+    if gives == "probabilities" and not trial.are_probabilities(given):
+        detail = "The outputs are taken for probabilities, and for random rows they do not sum to 1."
+        raise invalid(f"{OPTIONS}/outputs", "not_probabilities", detail, "Set outputs to logits.")
+    if not trial.rows_alone(teacher.raw, rows, given):
+        notes.append("What it says of a row depends on the other rows of the batch.")
+    return config.model_copy(update={"outputs": given.shape[1], "gives": gives}), notes
 
 
 def _stored(

@@ -74,10 +74,11 @@ def write(state: State, path: Path) -> None:
     save_file({name: _storable(value) for name, value in state.items()}, path, metadata={"format": "pt"})
 
 
-def check_finite(state: State) -> None:
-    """Raises InvalidData naming the first tensors that hold NaN or infinity."""
-    if bad := [name for name, value in state.items() if value.is_floating_point() and not _finite(value)]:
-        detail = f"The weights hold NaN or infinity: {some(list(map(quoted, bad)))}."
+def check_finite(state: State, *, infinity: bool = False) -> None:
+    """Raises InvalidData naming the first tensors that hold NaN, or infinity where that is not allowed."""
+    floats = {name: value for name, value in state.items() if value.is_floating_point()}
+    if bad := [name for name, value in floats.items() if not _sound(value, infinity=infinity)]:
+        detail = f"The weights hold {'NaN' if infinity else 'NaN or infinity'}: {some(list(map(quoted, bad)))}."
         at = pointer("tensors", bad[0])
         raise invalid(at, "weights_not_finite", detail, "Upload a checkpoint from before the training diverged.")
 
@@ -87,11 +88,10 @@ def _storable(value: Tensor) -> Tensor:
     return (value if kept else value.float()).contiguous()
 
 
-def _finite(value: Tensor) -> bool:
-    try:
-        return bool(value.isfinite().all())
-    except (RuntimeError, NotImplementedError):  # the 8-bit floats
-        return bool(value.float().isfinite().all())
+def _sound(value: Tensor, *, infinity: bool) -> bool:
+    if value.dtype not in (*KEPT, torch.float64):
+        value = value.float()  # floats of 8 bits have no such test
+    return not bool(value.isnan().any()) if infinity else bool(value.isfinite().all())
 
 
 def _named(error: pickle.UnpicklingError) -> str:

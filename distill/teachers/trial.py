@@ -70,11 +70,9 @@ def rows_alone(teacher: Network, rows: Tensor, together: Tensor) -> bool:
     return torch.allclose(alone, together, rtol=1e-2, atol=1e-3 * float(together.abs().max()))
 
 
-def check_probabilities(given: Tensor) -> None:
-    """Raises InvalidData when what is said to be probabilities is not."""
-    if bool((given < 0).any()) or not torch.allclose(given.sum(1), torch.ones(len(given)), atol=1e-2):
-        detail = "The outputs are taken for probabilities, and for random rows they do not sum to 1."
-        raise invalid("/options/outputs", "not_probabilities", detail, "Set outputs to logits.")
+def are_probabilities(given: Tensor) -> bool:
+    """Whether no output is negative and those of each row sum to 1: logits of random rows never do."""
+    return not bool((given < 0).any()) and torch.allclose(given.sum(1), torch.ones(len(given)), atol=1e-2)
 
 
 @torch.no_grad()

@@ -90,7 +90,9 @@ def test_the_number_of_classes_of_torchvisions_families_is_told_from_the_weights
     assert config.outputs == 6
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv3_small_050", "levit_128s", "convnext_atto"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "mobilenetv3_small_050", "levit_128s", "convnext_atto", "vit_small_patch14_dinov2"]
+)
 def test_the_number_of_classes_of_timms_families_is_told_from_the_weights(name: str, tmp_path: Path) -> None:
     network = resnet(6, name)
     config = stored(save(network.state_dict()), tmp_path, architecture=f"timm/{name}").config

@@ -249,6 +249,11 @@ def too_large(content: dict[str, Any]) -> None:
     next(iter(content["config"].values()))["tensor_meta"]["sizes"][0] = {"as_int": 10**12}
 
 
+def repeated(content: dict[str, Any]) -> None:
+    meta = next(iter(content["config"].values()))["tensor_meta"]
+    meta["sizes"], meta["strides"] = [{"as_int": 10**12}], [{"as_int": 0}]
+
+
 def other_type(content: dict[str, Any]) -> None:
     next(iter(content["config"].values()))["tensor_meta"]["dtype"] = 8
 
@@ -264,6 +269,7 @@ def beyond(content: dict[str, Any]) -> None:
         (custom_object, "custom_op"),
         (climbing, "custom_op"),
         (too_large, "corrupt_tensors"),
+        (repeated, "corrupt_tensors"),
         (other_type, "corrupt_tensors"),
         (beyond, "corrupt_tensors"),
         (lambda content: content["config"].popitem(), "missing_tensors"),
@@ -274,6 +280,30 @@ def test_weights_that_lie_about_themselves_are_refused(
 ) -> None:
     data = edited(pt2(small(), torch.zeros(2, 3, 8, 8)), change, "model_weights_config.json")
     assert refused(data, tmp_path).errors[0].code == code
+
+
+def test_nan_in_the_weights_is_refused_and_infinity_in_a_mask_is_not(tmp_path: Path) -> None:
+    masked = Masked()
+    module, _ = teacher(pt2(masked.eval(), torch.zeros(2, 3, 8, 8)), tmp_path)
+    assert module(images(2, 3, 8, 8)).isfinite().all()
+    network = small()
+    network[0].weight.data[0, 0, 0, 0] = torch.nan
+    (tmp_path / "other").mkdir()
+    error = refused(pt2(network, torch.zeros(2, 3, 8, 8)), tmp_path / "other")
+    assert (error.errors[0].pointer, error.errors[0].code) == ("/file/tensors/0.weight", "weights_not_finite")
+
+
+class Masked(nn.Module):
+    """A maximum over the part of an image that a mask of minus infinity leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mask = torch.zeros(8, 8)
+        mask[4:] = -torch.inf
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.mask).amax((2, 3))  # type: ignore[no-any-return]
 
 
 def test_compiled_code_in_the_archive_is_refused(tmp_path: Path) -> None:

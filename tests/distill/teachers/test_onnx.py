@@ -164,6 +164,22 @@ def test_probabilities_are_seen_by_the_softmax_and_become_logarithms(tmp_path: P
     assert zero.isfinite().all()
 
 
+def test_probabilities_are_seen_without_a_softmax_too(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("Exp", ["s"], ["e"]),
+        helper.make_node("ReduceSum", ["e", "axes"], ["t"], keepdims=1),
+        helper.make_node("Div", ["e", "t"], ["y"]),
+    ]
+    data = graph(nodes, constants={"w": weight(), "axes": np.array([1])}).SerializeToString()
+    module, checked = teacher(data, tmp_path)
+    assert isinstance(checked.config, ForeignConfig)
+    assert checked.config.gives == "probabilities"
+    assert "The outputs are taken for probabilities." in checked.notes
+    x = torch.randn(5, 4)
+    assert torch.allclose(module(x), (x @ torch.from_numpy(weight())).log_softmax(1), atol=1e-4)
+
+
 def test_logits_go_before_probabilities_unless_asked_for(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Softmax", ["s"], ["y"], axis=1)]
     data = graph(nodes, outputs={"y": ("n", 3), "s": ("n", 3)}).SerializeToString()
@@ -334,6 +350,17 @@ def test_a_graph_that_cannot_be_trusted_or_used_is_refused(
     error = refused(model.SerializeToString(), tmp_path)
     assert error.errors[0].code == code
     assert said in str(error)
+
+
+def test_infinity_in_a_mask_and_a_nan_to_fill_with_are_no_weights(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Where", ["c", "s", "f"], ["y"])]
+    constants = {
+        "w": weight(),
+        "c": np.ones((1, 3), bool),
+        "f": np.array(np.nan, np.float32),
+        "m": np.full((2, 2), -np.inf, np.float32),
+    }
+    assert stored(graph(nodes, constants=constants).SerializeToString(), tmp_path).format == "onnx"
 
 
 def test_a_truncated_graph_is_refused(tmp_path: Path) -> None:
