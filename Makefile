@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton bench-methods docs lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton bench-methods bench-speed docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ bench-overhead: $(VENV)/.installed  ## the service against a plain script; submi
 
 bench-polling: $(VENV)/.installed  ## GET /v1/jobs/{id} against a bare Starlette route
 	$(BIN)/python -m benchmarks.polling
+
+bench-speed: $(VENV)/.installed  ## the engine against the textbook and torchdistill; its memory; bf16
+	$(BIN)/python -m benchmarks.speed
 
 bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
 	$(BIN)/python -m benchmarks.reporting

@@ -1,0 +1,1 @@
+"""How long a job takes, and how much memory. See `__main__`."""
