@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from distill.data import Dataset
+from distill.export.layers import UnknownLayerError, written
 from distill.export.runtime import Session
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import ModelConfig
@@ -28,7 +29,20 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
 
     Its metadata holds the classes and how to feed it. Raises JobFailure `export_failed`.
     """
-    example = torch.zeros(2, *config.facts.shape)
+    facts = config.facts
+    try:
+        model = written(net, facts.shape, len(facts.classes), opset=OPSET)
+    except UnknownLayerError:
+        model = _traced(net, facts.shape)
+        _forget_origin(model)
+    onnx.helper.set_model_props(model, _properties(config))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _traced(net: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Any network, by torch's own exporter."""
+    example = torch.zeros(2, *shape)
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -44,11 +58,7 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
         except torch.onnx.errors.OnnxExporterError as error:
             raise failed("torch could not translate the network") from error
     assert program is not None
-    model = program.model_proto
-    _forget_origin(model)
-    onnx.helper.set_model_props(model, _properties(config))
-    content: bytes = model.SerializeToString()
-    return content
+    return program.model_proto
 
 
 def check_standard(content: bytes) -> None:
