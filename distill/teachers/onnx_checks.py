@@ -36,6 +36,13 @@ def checked(data: bytes, limits: Limits) -> Checked:
     """Raises InvalidData or TooLarge, naming the node or tensor, for a graph that is broken, that reaches for anything
     outside the file, or that does what no classifier needs."""
     model = _parsed(data)
+    try:
+        return _judged(model, limits)
+    except (TypeError, ValueError, KeyError, AttributeError):  # names that are no text, types that are none
+        raise invalid("/file", "corrupt_graph", "The graph is damaged.", "Export it anew, into one file.") from None
+
+
+def _judged(model: ModelProto, limits: Limits) -> Checked:
     _check_opsets(model)
     if model.functions:
         detail = f"The graph defines functions of its own: {some([quoted(f.name) for f in model.functions])}."

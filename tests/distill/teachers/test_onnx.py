@@ -369,6 +369,11 @@ def test_a_truncated_graph_is_refused(tmp_path: Path) -> None:
         assert refused(data[:length], tmp_path).errors[0].code == "corrupt_graph"
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    data = graph([MATMUL]).SerializeToString()
+    assert refused(data.replace(b"MatMul", b"Mat\xfful"), tmp_path).errors[0].code == "corrupt_graph"
+
+
 def test_a_graph_with_more_numbers_than_the_limit_is_refused(tmp_path: Path) -> None:
     error = refused(graph([MATMUL]).SerializeToString(), tmp_path, Limits(max_teacher_parameters=11))
     assert error.errors[0].code == "too_many_parameters"
