@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distill.teachers import tensors, timm_hub
 from distill.teachers.draft import OPTIONS, Draft, settled
 from distill.teachers.image_processor import processing
-from distill.teachers.networks import LIBRARY_ERRORS, Logits, TooBig, counted, transformers_class
+from distill.teachers.networks import LIBRARY_ERRORS, Logits, TooBig, counted, transformers_class, transformers_net
 from distill.teachers.package import INDEX, Package
 from stillhouse.spec.errors import FieldError
 from stillhouse.spec.limits import Limits
@@ -46,7 +46,6 @@ CLASSES = (
     "MobileNetV2ForImageClassification",
     "MobileViTForImageClassification",
     "MobileViTV2ForImageClassification",
-    "PPLCNetForImageClassification",
     "PoolFormerForImageClassification",
     "PvtForImageClassification",
     "PvtV2ForImageClassification",
@@ -87,7 +86,7 @@ _MOST_TENSORS = 10_000
 def read(package: Package, options: TeacherOptions, limits: Limits) -> Draft:
     """The network of the folder. Raises InvalidData, TooLarge or UnsupportedMedia."""
     check_code(package.config)
-    if "architecture" in package.config and "pretrained_cfg" in package.config:
+    if timm_hub.is_timms(package.config):
         return timm_hub.read(package, options, limits)
     config = checked_config(package.config)
     names = _names(config)
@@ -149,10 +148,10 @@ def _check_plain(value: Any, key: str, depth: int) -> None:
 
 def _check_size(config: dict[str, Any], limits: Limits) -> None:
     """Build it without memory first: a config of a hundred billion parameters costs nothing to write."""
-    kind = _class(config)
+    _class(config)
     try:
         with counted(limits.max_teacher_parameters, _MOST_TENSORS):
-            kind._from_config(kind.config_class.from_dict(dict(config)))
+            transformers_net(config)
     except TooBig:
         detail = f"The network has more than the limit of {limits.max_teacher_parameters:,} parameters."
         raise too_large(AT, "too_many_parameters", detail, "Upload a smaller teacher.") from None

@@ -1,5 +1,6 @@
 """Libraries a network can come from, by name. Closed: nothing is imported, downloaded or run that a file names."""
 
+import copy
 import difflib
 import os
 from collections.abc import Iterator
@@ -88,7 +89,9 @@ def torchvision_net(architecture: str, classes: int | None) -> nn.Module:
 def transformers_net(config: dict[str, Any]) -> nn.Module:
     """An image classifier of transformers, from a config that `huggingface.checked_config` has passed."""
     kind = transformers_class(config)
-    network: nn.Module = kind._from_config(kind.config_class.from_dict(config), dtype=torch.float32)
+    # The library changes what is inside of what it is given.
+    made = kind.config_class.from_dict(copy.deepcopy(config))
+    network: nn.Module = kind._from_config(made, dtype=torch.float32)
     return network
 
 

@@ -38,8 +38,8 @@ def vit(**more: Any) -> nn.Module:
 
 
 def processor(**more: Any) -> Any:
-    size = {"height": 32, "width": 32}
-    return transformers.ViTImageProcessor(size=size, image_mean=[0.5] * 3, image_std=[0.25] * 3, **more)
+    fields = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, **more}
+    return transformers.ViTImageProcessor(**fields)
 
 
 def saved(network: nn.Module, folder: Path, preparing: Any = None, **more: Any) -> Path:
@@ -94,16 +94,17 @@ def test_a_folder_of_transformers_gives_what_transformers_gives(tmp_path: Path) 
             transformers.DeiTConfig(image_size=32, patch_size=8, num_labels=3, **TINY_VIT)), 32),
         (lambda: transformers.Dinov2ForImageClassification(
             transformers.Dinov2Config(image_size=28, patch_size=14, hidden_size=16, num_hidden_layers=2,
-                                      num_attention_heads=2, num_labels=3)), 32),
+                                      num_attention_heads=2, num_labels=3)), 28),
         (lambda: transformers.BeitForImageClassification(
             transformers.BeitConfig(image_size=32, patch_size=8, num_labels=3, **TINY_VIT)), 32),
+        (lambda: transformers.LevitForImageClassification(transformers.LevitConfig(num_labels=3)), 224),
         (lambda: transformers.MobileNetV2ForImageClassification(
             transformers.MobileNetV2Config(image_size=32, depth_multiplier=0.35, num_labels=3)), 32),
     ],
 )  # fmt: skip
 def test_other_families_too(make: Any, side: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, preparing = randomised(make()), processor()
+    network, preparing = randomised(make()), processor(size={"height": side, "width": side})
     module, checked = teacher(packed(network, tmp_path, preparing), tmp_path)
     x = images(3, 3, side, side)
     assert torch.allclose(module(x), of_library(network, preparing, x), atol=1e-5)
@@ -228,7 +229,6 @@ def repacked(members: dict[str, Any]) -> bytes:
         ({"auto_map": {"AutoModel": "evil.py--Evil"}}, "custom_code", "auto_map"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised", "quantization_config"),
         ({"architectures": ["EvilForImageClassification"]}, "unknown_architecture", "architectures"),
-        ({"architectures": ["TimmWrapperForImageClassification"]}, "unknown_architecture", "architectures"),
         ({"architectures": ["BertModel"]}, "unknown_architecture", "architectures"),
         ({"architectures": None}, "unknown_architecture", "architectures"),
         ({"architectures": "ViTForImageClassification"}, "unknown_architecture", "architectures"),
@@ -335,6 +335,25 @@ def test_a_folder_of_timm_gives_what_timm_gives(tmp_path: Path) -> None:
     assert float((module.prepare(x) - fed).abs().max()) < 2 / 255 / 0.3
     with torch.no_grad():
         assert torch.allclose(module(x), network(module.prepare(x)), atol=1e-5)
+
+
+def test_a_network_of_timm_that_transformers_wraps_is_read_as_timms(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.TimmWrapperConfig(architecture="resnet10t", num_labels=3)
+    network = randomised(transformers.TimmWrapperForImageClassification(config))
+    home = tmp_path / "saved"
+    network.save_pretrained(home)
+    data = folder_archive(home)
+    for path in home.iterdir():
+        path.unlink()
+    home.rmdir()
+    module, checked = teacher(data, tmp_path, preprocessing={"size": [32, 32]})
+    assert isinstance(checked.config, ForeignConfig)
+    assert checked.config.network == TimmNet(architecture="resnet10t")
+    assert checked.config.classes is None
+    x = images(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(module(x), network(module.prepare(x)).logits, atol=1e-5)
 
 
 def test_arguments_that_could_name_a_file_are_refused(tmp_path: Path) -> None:
