@@ -1,4 +1,5 @@
-# Two targets: `api` has no torch inside and stays small; `worker` has the engine.
+# Three targets: `api` has no torch inside and stays small; `api-teachers` takes uploaded teachers too; `worker` has the
+# engine.
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
@@ -22,10 +23,18 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 CMD ["python", "-m", "api"]
 
+# An uploaded teacher is read and tried where it arrives, by a process of its own that needs the engine. The API itself
+# imports none of it, here neither.
+FROM api AS api-teachers
+USER root
+COPY distill ./distill
+RUN pip install -c constraints.txt '.[engine,huggingface]'
+USER stillhouse
+
 FROM base AS worker
 COPY distill ./distill
 COPY worker ./worker
-RUN pip install -c constraints.txt '.[worker]'
+RUN pip install -c constraints.txt '.[worker,huggingface]'
 USER stillhouse
 # SIGTERM hands the running job back to the queue; it takes a moment, not the length of the job.
 STOPSIGNAL SIGTERM

@@ -20,6 +20,9 @@ _NO_LIMITS = Limits(max_teacher_parameters=2**62, max_expanded_bytes=2**62)
 """They were checked when the file came in; an operator may have lowered them since."""
 
 
+_LIBRARIES = {"huggingface": "transformers (stillhouse[huggingface])", "timm": "timm", "torchvision": "torchvision"}
+
+
 def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelConfig | ForeignConfig]:
     """The teacher in `folder`: raw float32 rows [N, C, H, W] or [N, F] of a dataset → logits [N, its own classes].
 
@@ -43,6 +46,10 @@ def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelC
     except StillhouseError as error:
         details = [entry.detail for entry in error.errors] or [error.detail]
         raise ValueError(f"{path.name}: {' '.join(details).rstrip('.')}") from error
+    except ImportError as error:
+        raise ValueError(
+            f"{_LIBRARIES.get(config.network.kind, 'a library')} is not installed on this worker"
+        ) from error
     except LIBRARY_ERRORS as error:
         raise ValueError(f"{path.name} and {model.CONFIG} do not belong together") from error
 

@@ -100,6 +100,13 @@ def test_the_api_image_has_no_torch() -> None:
     assert "distill" not in re.findall(r"COPY (\w+)", stages()["api"])
 
 
+def test_teachers_of_every_format_can_be_uploaded_and_used() -> None:
+    for service, extras in (("api", "engine,huggingface"), ("worker", "worker,huggingface")):
+        image = stages()[SERVICES[service]["build"]["target"]]
+        assert "COPY distill " in image
+        assert f"'.[{extras}]'" in image
+
+
 def test_every_long_running_service_has_a_health_check() -> None:
     for name, service in SERVICES.items():
         if service.get("restart") == "no":

@@ -1,6 +1,7 @@
 """A stored teacher that is damaged or put together from two is refused with what is wrong."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,12 @@ def test_weights_of_another_network_are_refused(home: Path) -> None:
     config["network"]["architecture"] = "no_such_net"
     (home / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="do not belong together"):
+        load(home)
+
+
+def test_a_library_that_is_not_there_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match="timm is not installed on this worker"):
         load(home)
 
 
