@@ -156,6 +156,22 @@ class Draws(nn.Module):
         return x.flatten(1)[:, :5] + torch.rand(5)
 
 
+class Attends(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2)
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.5)[:, 0, :5]
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add_(1)
+        return x.flatten(1)[:, :5] + self.seen
+
+
 class Two(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.flatten(1)[:, :5], x.flatten(1)[:, 5:8]
@@ -167,6 +183,8 @@ class Two(nn.Module):
         (Drops(), "random_outputs"),
         (Draws(), "custom_op"),
         (Two(), "unclear_output"),
+        (Attends(), "random_outputs"),
+        (Counts(), "random_outputs"),
         (small().train(), "random_outputs"),
     ],
 )
