@@ -21,6 +21,8 @@ from stillhouse.spec.facts import Split
 
 _CHUNK_NUMBERS = 2**17  # half a megabyte of float32; the layers of a network make many times as much of it
 
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -53,7 +55,16 @@ class Dataset:
 
         A power of two between 8 and `most`: 32 rows of 32×32 pixels in colour.
         """
-        return list(torch.split(self.rows[split], chunk_rows(self.facts.inputs, most=most)))
+        return self.cut(self.rows[split], most=most)
+
+    def cut(self, rows: Tensor, *, most: int = 1024) -> list[Tensor]:
+        """Any row numbers, cut like that."""
+        return list(torch.split(rows, chunk_rows(self.facts.inputs, most=most)))
+
+    @property
+    def held_out(self) -> Tensor:
+        """Row numbers of what nothing is trained on: the validation split, then the test split."""
+        return torch.cat([self.rows[split] for split in HELD_OUT])
 
     def gather(self, rows: Tensor) -> Tensor:
         """Raw values of these rows, as they are stored."""

@@ -52,6 +52,14 @@ def score(net: nn.Module, data: Dataset, split: Split) -> Score:
     return Score(float(loss) / len(given), int(correct), len(given), given)
 
 
+def score_of(logits: Tensor, data: Dataset, split: Split) -> Score:
+    """The score of a network that has given these `logits` [rows of the split, classes], float32 and finite."""
+    labels = data.y[data.rows[split]]
+    given = logits.argmax(1)
+    loss = F.cross_entropy(logits.double(), labels)
+    return Score(float(loss), int((given == labels).sum()), len(given), given)
+
+
 def not_finite(where: str) -> JobFailure:
     """A network gave NaN or infinity. In training the loss is looked at first, so this is about the weights."""
     return JobFailure(

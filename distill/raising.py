@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from distill.data import Dataset, Statistics
+from distill.evaluate import score
 from distill.losses import needs_teacher
 from distill.model import Model, trained_model
 from distill.reporter import Reporter
@@ -17,7 +18,7 @@ from distill.stages import of_generation, without_teacher
 from distill.stored import stored
 from distill.students import build
 from distill.students.from_timm import make_ready
-from distill.teacher import Teacher, introduce, of_model, of_several
+from distill.teacher import Teacher, introduce, judged_on, of_model, of_several
 from distill.teaching import live
 from distill.train import Stage, fit, stage_of
 from stillhouse.spec import JobSpec, concrete
@@ -94,7 +95,8 @@ def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> 
     if spec.teacher.ensemble is None:
         return teachers[0]
     for position, teacher in enumerate(teachers):
-        introduce(teacher, nursery.data, nursery.reporter, member=position)
+        found = score(teacher.net, nursery.data, judged_on(nursery.data))
+        introduce(teacher, found, nursery.data, nursery.reporter, member=position)
     return of_several(teachers, spec.teacher.ensemble)
 
 

@@ -22,11 +22,12 @@ from distill.stages import Pairs, check_frozen, stages_of, without_teacher
 from distill.students.shrink import inherit, recalibrate
 from distill.teacher import Teacher, introduce, judged_on, of_model
 from distill.teacher_outputs import Shelf
-from distill.teaching import Keeping, moving, teachings
+from distill.teaching import Keeping, measured, moving, teachings
 from distill.train import Teaching, fit
 from stillhouse.spec import AUTO, JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, TrainerEvent
+from stillhouse.spec.facts import Split
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Architecture, Shrink
 
@@ -82,14 +83,15 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     pairs = _pairs(spec, student, candidates[0].net if candidates else student, data, reporter)
     stages = stages_of(spec, pairs)
     average = Ema(student, spec.teacher.ema.decay) if spec.teacher.ema is not None else None
-    measured: Score | None = None
+    held_out: dict[Split, Score] = {}
     if average is None:
         if spec.teacher.previous is not None:
             net = ancestor(spec.teacher.previous.generations, architecture, stages, nursery)
             teacher = of_model(nursery.model("teacher", net, architecture), trained=True)
         else:
             teacher = graduate(spec, nursery, candidates)
-        measured = introduce(teacher, data, reporter)
+        held_out = measured(teacher, data, _keeping(spec, io), reporter)
+        introduce(teacher, held_out[judged_on(data)], data, reporter)
         if isinstance(spec.student, Shrink):
             _start_from(teacher, student, architecture, data, reporter)
 
@@ -101,10 +103,10 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
         baseline = nursery.fresh(architecture)
         nursery.fit(baseline, without_teacher(stages, data))
         models.append(nursery.model("baseline", baseline, architecture))
-        if measured is not None and not spec.teacher.of_itself and spec.evaluation.teacher_gate == "on":
+        if held_out and not spec.teacher.of_itself and spec.evaluation.teacher_gate == "on":
             split = judged_on(data)
             alone = score(baseline, data, split)
-            let_teach(measured, alone, data.y[data.rows[split]], split=split)
+            let_teach(held_out[split], alone, data.y[data.rows[split]], split=split)
 
     # 3. The teacher's outputs on the training split: computed once, or live when every epoch shows other views, the
     # losses look inside it, or it moves along.
@@ -126,9 +128,9 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
 
     # 5. Measured on the rows none of them was trained on.
     with reporter.phase(Phase.EVALUATING, steps=len(models) + 1):
-        scores = []
-        for step, net in enumerate([teacher.net, *(model.net for model in models)], start=1):
-            scores.append(score(net, data, "test"))
+        scores = [held_out.get("test") or score(teacher.net, data, "test")]
+        for step, model in enumerate(models, start=2):
+            scores.append(score(model.net, data, "test"))
             reporter.advance(step=step)
 
     # 6. The files and the report.

@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.data import Dataset
 from distill.ensemble import Mixture
-from distill.evaluate import Score, score
+from distill.evaluate import Score
 from distill.model import Model, digest
 from distill.reporter import Reporter
 from distill.summary import describe
@@ -71,14 +71,13 @@ def of_several(members: Sequence[Teacher], ensemble: Ensemble) -> Teacher:
     )
 
 
-def introduce(teacher: Teacher, data: Dataset, reporter: Reporter, *, member: int | None = None) -> Score:
-    """Show how good a teacher, or a member of an ensemble, is before anything is spent on learning from it."""
+def introduce(teacher: Teacher, found: Score, data: Dataset, reporter: Reporter, *, member: int | None = None) -> None:
+    """Show how good a teacher, or a member of an ensemble, was `found` to be on the split it is judged on, before
+    anything is spent on learning from it."""
     split = judged_on(data)
-    found = score(teacher.net, data, split)
     reporter.found(f"teacher{'' if member is None else f'-{member}'}/{split}_accuracy", found.accuracy)
     name = "The teacher" if member is None else f"Member {member} ({teacher.described})"
     reporter.say(f"{name} is right on {found.accuracy:.2%} of {found.rows:,} {split} rows.")
-    return found
 
 
 def judged_on(data: Dataset) -> Split:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from distill.augment import moves
-from distill.data import Dataset
+from distill.data import HELD_OUT, Dataset
+from distill.device import arithmetic
 from distill.ema import Ema
+from distill.evaluate import Score, score_of
 from distill.losses import needs_teacher
 from distill.mixing import mixes
 from distill.reporter import Reporter
@@ -21,6 +23,7 @@ from distill.teacher_outputs import Shelf, Voice, Wish, outputs_of
 from distill.teacher_outputs.key import digest_of
 from distill.teacher_outputs.layout import Layout
 from distill.train import Stage, Teaching
+from stillhouse.spec.facts import Split
 from stillhouse.spec.losses import Softened
 
 
@@ -70,10 +73,38 @@ def teachings(
     ]
 
 
+def measured(teacher: Teacher, data: Dataset, keeping: Keeping, reporter: Reporter) -> dict[Split, Score]:
+    """How good a teacher is on the splits nothing is trained on, as far as they have rows. One that came in files may
+    have been asked by an earlier job; for one that was trained here nothing is kept."""
+    count = len(data.held_out)
+    shelf = None if teacher.trained else keeping.shelf
+    kept = outputs_of(
+        Wish(teacher, None, Layout(1, count, len(data.facts.classes))),
+        data,
+        cache(keeping.sha256),
+        shelf,
+        reporter,
+    )
+    logits = kept.of(torch.arange(count, device=data.x.device), 0).logits
+    found: dict[Split, Score] = {}
+    begin = 0
+    for split in HELD_OUT:
+        if rows := len(data.rows[split]):
+            found[split] = score_of(logits[begin : begin + rows], data, split)
+        begin += rows
+    return found
+
+
 def live(net: nn.Module, stage: Stage) -> Teaching:
     """A teacher that looks at each batch as the student does, in one piece."""
     layers = _layers(stage)
-    return Teaching(torch.no_grad()(lambda batch, x, epoch: outputs(net, x, layers)))
+
+    @torch.no_grad()
+    def look(batch: Tensor, x: Tensor, epoch: int) -> Outputs:
+        with arithmetic(stage.precision, x.device):
+            return outputs(net, x, layers)
+
+    return Teaching(look)
 
 
 def moving(average: Ema, stage: Stage) -> Teaching:
@@ -86,7 +117,7 @@ def _asked_live(net: nn.Module, stage: Stage) -> Teaching:
     """A teacher whose outputs could be kept: asked in the same way, it gives the same bits."""
     if _layers(stage):
         return live(net, stage)
-    voice = Voice(net)
+    voice = Voice(net, precision=stage.precision)
     return Teaching(lambda batch, x, epoch: voice.of(x))
 
 

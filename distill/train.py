@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from operator import mul
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.augment import Seen, view
 from distill.batches import bounds, fewest_rows
 from distill.data import Dataset, unusable
+from distill.device import arithmetic
 from distill.evaluate import score
 from distill.losses import LOSSES, Batch, Objective, Targets
 from distill.mixing import mixed, mixes
@@ -174,7 +175,7 @@ def _fit(
                 group["lr"] = rate
             if drops:
                 reseed(device, stage.seed, stage.stream, "dropout", step)
-            with precision(stage, device):
+            with arithmetic(stage.precision, device):  # losses are outside and stay float32
                 student = outputs(net, x, watched)  # logits [B, classes]
             teacher = look(batch, x, epoch) if look else None  # logits [B, classes]
             loss, parts = objective(Batch(student, teacher, targets, batch, step, step / total))
@@ -228,13 +229,6 @@ def frozen(net: nn.Module, freeze: Sequence[str]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
-
-
-def precision(stage: Stage, device: torch.device) -> AbstractContextManager[object]:
-    """The arithmetic of the forward pass; the backward pass follows it. Losses are outside and stay float32."""
-    if stage.precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
 
 
 class Sums:

@@ -15,11 +15,11 @@ import torch
 import distill
 from benchmarks.speed import workload
 from distill.data import Dataset, measure, read_dataset
-from distill.device import heap_kept, repeatable
+from distill.device import arithmetic, heap_kept, repeatable
 from distill.model import load
 from distill.reporter import Reporter
 from distill.students import build
-from distill.train import Stage, fit, precision, stage_of
+from distill.train import Stage, fit, stage_of
 from distill.warm import warm
 from stillhouse.spec import JobSpec
 from stillhouse.spec.base import concrete
@@ -39,7 +39,7 @@ def job(order: dict[str, Any], *, seed: int) -> dict[str, object]:
             dataset=Path(order["dataset"]),
             teacher=Path(order["teacher"]),
             output=Path(out),
-            cache=Path(order["cache"]),
+            shelf=distill.FolderShelf(Path(order["cache"])),
             threads=order["threads"],
         )
         finished = distill.run(spec, io, lambda event: None)
@@ -65,7 +65,7 @@ def teacher_pass(order: dict[str, Any]) -> dict[str, object]:
     _, data, stage = _ready(order)
     net = load(order["teacher"])
     started, cpu = time.perf_counter(), time.process_time()
-    with torch.no_grad(), precision(stage, data.x.device):
+    with torch.no_grad(), arithmetic(stage.precision, data.x.device):
         for rows in data.chunks("train"):
             net(data.inputs(rows))
     return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}

@@ -115,7 +115,13 @@ def main() -> None:
     cache, output = Path(order["folder"], "cache"), Path(order["folder"], "output")
     cache.mkdir()
     output.mkdir()
-    io = distill.RunIO(dataset, None if teacher is None else Path(teacher), output, cache, order["threads"])
+    io = distill.RunIO(
+        dataset=dataset,
+        teacher=None if teacher is None else Path(teacher),
+        output=output,
+        shelf=distill.FolderShelf(cache),
+        threads=order["threads"],
+    )
     distill.run(JobSpec.model_validate_json(order["spec"]), io, lambda event: None)
     os._exit(0)
 

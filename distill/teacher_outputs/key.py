@@ -14,15 +14,16 @@ from distill.train import VIEW_STREAM, Stage
 
 
 def key_of(
-    dataset_sha256: str, teacher: str, stage: Stage, layout: Layout, temperature: float | None, x: torch.Tensor
+    dataset_sha256: str, teacher: str, stage: Stage | None, layout: Layout, temperature: float | None, x: torch.Tensor
 ) -> str:
-    """The key of a teacher's outputs, of which `teacher` is the fingerprint, for the views of a stage; `x` is one row
-    or more as the teacher takes it."""
-    views: list[Any] = []
-    if layout.views > 1 or stage.views is not None:
+    """The key of a teacher's outputs, of which `teacher` is the fingerprint, for the views of a stage, or without one
+    for the rows held out; `x` is one row or more as the teacher takes it."""
+    views: list[Any] = ["held out"] if stage is None else []
+    if stage is not None and (layout.views > 1 or stage.views is not None):
         views = [stage.augmentation.model_dump(mode="json"), stage.seed, VIEW_STREAM, layout.views]
     top = None if layout.top_k is None else [layout.top_k, temperature]
-    parts = ["outputs/1", dataset_sha256, teacher, views, "float32", top, tile_rows(x), *_arithmetic(x.device)]
+    precision = "fp32" if stage is None else stage.precision
+    parts = ["outputs/1", dataset_sha256, teacher, views, precision, top, tile_rows(x), *_arithmetic(x.device)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,13 +1,14 @@
 """From a teacher to its outputs over the training data: found where an earlier job has left them, or made."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from distill.augment import view
+from distill.augment import Seen, view
 from distill.data import Dataset
 from distill.evaluate import not_finite
 from distill.mapped import Mapping
@@ -33,13 +34,26 @@ class Wish:
     temperature."""
 
     teacher: Teacher
-    stage: Stage
+    stage: Stage | None
+    """None: the rows held out, as they are."""
     layout: Layout
     temperature: float | None = None
 
     def voice(self) -> Voice:
-        """The teacher, to be asked."""
-        return Voice(self.teacher.net, top_k=self.layout.top_k, temperature=self.temperature or 1.0)
+        """The teacher, to be asked. What is held out is for measuring, which is done in float32."""
+        precision = "fp32" if self.stage is None else self.stage.precision
+        heat = self.temperature or 1.0
+        return Voice(self.teacher.net, top_k=self.layout.top_k, temperature=heat, precision=precision)
+
+    def rows(self, data: Dataset) -> Tensor:
+        """Row numbers, int64 [layout.rows]."""
+        return data.held_out if self.stage is None else data.rows["train"]
+
+    def seen(self, data: Dataset, number: int) -> Seen:
+        """What the teacher is shown in view `number`."""
+        if self.stage is None:
+            return lambda batch, rows: data.inputs(rows)
+        return view(data, self.stage.augmentation, self.stage.seed, VIEW_STREAM, number)
 
 
 def outputs_of(
@@ -49,14 +63,14 @@ def outputs_of(
 
     Raises JobFailure `outputs_not_finite`.
     """
-    device = data.x.device
-    steps = wish.layout.views * len(data.chunks("train"))
-    with report.phase(Phase.LABELLING, steps=steps):
+    steps = wish.layout.views * len(data.cut(wish.rows(data)))
+    # A look at the rows held out is no phase of its own: they are few.
+    with nullcontext() if wish.stage is None else report.phase(Phase.LABELLING, steps=steps):
         if shelf is None:
-            return _in_memory(wish, data, report).to(device)
+            return _in_memory(wish, data, report).to(data.x.device)
         sample = data.inputs(data.rows["train"][:1])
         key = key_of(dataset_sha256(), wish.teacher.fingerprint, wish.stage, wish.layout, wish.temperature, sample)
-        return _from_shelf(wish, key, data, shelf, report).to(device)
+        return _from_shelf(wish, key, data, shelf, report).to(data.x.device)
 
 
 def _from_shelf(wish: Wish, key: str, data: Dataset, shelf: Shelf, report: Reporter) -> Kept:
@@ -72,7 +86,8 @@ def _from_shelf(wish: Wish, key: str, data: Dataset, shelf: Shelf, report: Repor
     place = shelf.ask(wanted)
     while place.ready:
         if (mapping := open_whole(Path(place.path), key, layout)) is not None:
-            report.say("An earlier job has run this teacher over this data: its outputs are used again.")
+            if wish.stage is not None:
+                report.say("An earlier job has run this teacher over this data: its outputs are used again.")
             return Kept.mapped(mapping, layout)
         report.say("The outputs an earlier job has kept are damaged or gone: they are made again.", "warning")
         place = shelf.ask(wanted.model_copy(update={"damaged": True}))
@@ -121,13 +136,13 @@ def _chunks(wish: Wish, data: Dataset, done: int, report: Reporter) -> Iterator[
     """What the teacher says, row after row and view after view, after the first `done` rows of them."""
     voice, layout = wish.voice(), wish.layout
     wish.teacher.net.eval()
-    parts, step, at = data.chunks("train"), 0, 0
+    parts, step, at = data.cut(wish.rows(data)), 0, 0
     positions = torch.split(torch.arange(layout.rows, device=data.x.device), len(parts[0]))
     for number in range(layout.views):
         if at + layout.rows <= done:
             at, step = at + layout.rows, step + len(parts)
             continue
-        seen = view(data, wish.stage.augmentation, wish.stage.seed, VIEW_STREAM, number)
+        seen = wish.seen(data, number)
         for batch, rows in zip(positions, parts, strict=True):
             step, at = step + 1, at + len(rows)
             if at <= done:
@@ -135,6 +150,8 @@ def _chunks(wish: Wish, data: Dataset, done: int, report: Reporter) -> Iterator[
             new = min(len(rows), at - done)  # a file may end within what is a chunk here
             said = voice.of(seen(batch[-new:], rows[-new:]))
             if not said.logits.isfinite().all():
-                raise not_finite("on the training split: the teacher cannot teach")
+                split = "rows held out" if wish.stage is None else "training split"
+                raise not_finite(f"on the {split}: the teacher cannot teach")
             yield layout.packed(said)
-            report.advance(step=step)
+            if wish.stage is not None:
+                report.advance(step=step)

@@ -8,11 +8,13 @@ says so.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from distill.data import chunk_rows
+from distill.device import arithmetic
 from distill.losses.softened import top_of
 from distill.taps import Outputs
 
@@ -23,9 +25,17 @@ _TILE_ROWS = {"cpu": 32, "cuda": 128}
 class Voice:
     """A teacher to be asked: a network in eval mode, raw float32 rows [N, …] → logits [N, classes]."""
 
-    def __init__(self, net: nn.Module, *, top_k: int | None = None, temperature: float = 1.0) -> None:
-        """With `top_k` it names the largest outputs and the sum of the rest, for losses at `temperature`."""
-        self._net, self._top_k, self._temperature = net, top_k, temperature
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        top_k: int | None = None,
+        temperature: float = 1.0,
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> None:
+        """With `top_k` it names the largest outputs and the sum of the rest, for losses at `temperature`. In bf16 it is
+        about twice as fast, and the promise about bits is not made."""
+        self._net, self._top_k, self._temperature, self._precision = net, top_k, temperature, precision
 
     @torch.no_grad()
     def of(self, x: Tensor) -> Outputs:
@@ -37,7 +47,8 @@ class Voice:
         return Outputs(torch.cat([out.logits for out in said]), ids=ids)
 
     def _of_tile(self, x: Tensor, rows: int) -> Outputs:
-        logits = self._net(x).float()
+        with arithmetic(self._precision, x.device):
+            logits = self._net(x).float()
         if self._top_k is None:
             return Outputs(logits[:rows])
         values, ids = top_of(logits, self._top_k, temperature=self._temperature)

@@ -79,7 +79,8 @@ class Training(Contract):
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Epochs over which the step size rises linearly from zero."""
     precision: Literal["fp32", "bf16"] | Auto = AUTO
-    """Arithmetic of the forward and backward pass; losses are always fp32. auto: fp32."""
+    """Arithmetic of the forward and backward pass, and of the teacher for this stage; losses, and what is measured, are
+    always fp32. auto: fp32."""
     augmentation: Augmentation = Augmentation()
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: in the ce loss a row of class c counts n / (C · n_c), where n_c of the n labelled training rows of C
