@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from distill import FolderShelf
 from distill.ema import Ema
 from distill.ensemble import Mixture, mixture
 from distill.evaluate import Score
@@ -88,7 +89,7 @@ def test_outputs_of_an_ensemble_are_kept_and_found_again_by_its_weights(digits_f
     def lines(name: str, share: float) -> str:
         members = [{"train": MLP}, {"train": MLP, "weight": share}]
         spec = {"teacher": {"ensemble": {"members": members}}, "training": {"epochs": 1}}
-        return Job(digits_file, tmp_path / name, io={"cache": cache}, **spec).lines()
+        return Job(digits_file, tmp_path / name, io={"shelf": FolderShelf(cache)}, **spec).lines()
 
     assert "used again" not in lines("one", 1.0)
     assert "used again" in lines("again", 1.0)
