@@ -94,8 +94,10 @@ def test_the_number_of_classes_of_torchvisions_families_is_told_from_the_weights
     "name", ["vit_tiny_patch16_224", "mobilenetv3_small_050", "levit_128s", "convnext_atto", "vit_small_patch14_dinov2"]
 )
 def test_the_number_of_classes_of_timms_families_is_told_from_the_weights(name: str, tmp_path: Path) -> None:
-    network = resnet(6, name)
-    config = stored(save(network.state_dict()), tmp_path, architecture=f"timm/{name}").config
+    sized = {"img_size": 56} if "dinov2" in name else {}
+    network = resnet(6, name, **sized)
+    stated = {"preprocessing": {"size": [56, 56]}} if sized else {}
+    config = stored(save(network.state_dict()), tmp_path, architecture=f"timm/{name}", **stated).config
     assert isinstance(config, ForeignConfig)
     assert config.outputs == 6
 
