@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stillhouse.spec.errors import JobFailure, NotFound
 from stillhouse.spec.events import Finished, OutputFile
 from stillhouse.spec.facts import DataFacts
 from stillhouse.spec.job import JobSpec
+from stillhouse.spec.settle_teacher import Held
 from stillhouse.spec.students import architecture_of
 from stillhouse.spec.teachers import weights_file
 from stillhouse.spec.teachers.config import STORED_CONFIG
@@ -63,6 +65,7 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
         if member.model is not None:
             own = folder.teacher if spec.teacher.ensemble is None else folder.teacher / str(position)
             _stage_teacher(storage, row or None, own, cache / "models")
+    teachers = [STORED_CONFIG.validate_python(row.config) for row in held if row]
     outputs = cache / "teacher-outputs" / job["project_id"]
     outputs.mkdir(parents=True, exist_ok=True)
     order = Order(
@@ -73,7 +76,7 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
         output=str(folder.output),
         scratch=str(folder.scratch),
         cache=str(outputs),
-        threads=threads_for(spec, DataFacts.model_validate(data.facts), settings),
+        threads=threads_for(spec, DataFacts.model_validate(data.facts), settings, teachers=teachers),
     )
     return Staged(order=order, project_id=job["project_id"], name=job["name"] or lease.job_id)
 
@@ -91,10 +94,10 @@ def store(storage: Storage, staged: Staged, lease: Lease, finished: Finished) ->
     return stored
 
 
-def threads_for(spec: JobSpec, facts: DataFacts, settings: Settings) -> int:
-    """Torch threads of the job's trainer: one when a training step is too small to share among cores.
+def threads_for(spec: JobSpec, facts: DataFacts, settings: Settings, *, teachers: Sequence[Held] = ()) -> int:
+    """Torch threads of the job's trainer: one when a step is too small to share among cores. `teachers` are loaded.
 
-    A function of the spec and the machine alone, because another number of threads gives other bits.
+    A function of the spec, its models and the machine alone, because another number of threads gives other bits.
     """
     if settings.trainer_threads is not None:
         return settings.trainer_threads
@@ -102,6 +105,8 @@ def threads_for(spec: JobSpec, facts: DataFacts, settings: Settings) -> int:
     trained += [(m.train.architecture, m.train) for m in spec.teacher.members if m.train is not None]
     # Forward, gradients of inputs, gradients of weights: about three passes.
     work = max(3 * net.macs(facts) * concrete(training.batch_size) for net, training in trained)
+    # A loaded teacher only looks at the rows, and multiplies each of its weights once a row or more often.
+    work = max([work, *(teacher.parameters * concrete(spec.training.batch_size) for teacher in teachers)])
     return len(os.sched_getaffinity(0)) if work > _WORTH_SHARING else 1
 
 

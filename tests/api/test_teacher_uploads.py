@@ -5,15 +5,13 @@ import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from fastapi.testclient import TestClient
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from safetensors.numpy import save
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
@@ -27,6 +25,7 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.views import Model
 from tests.api.conftest import Traces
 from tests.house import SPEC
+from tests.linear import linear
 
 LIMIT = 2_000_000
 
@@ -39,24 +38,6 @@ def database_url(sqlite_url: str) -> str:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"limits": Limits(max_upload_bytes=LIMIT)})
-
-
-def graph(
-    *, weights: np.ndarray[Any, Any] | None = None, change: Callable[[onnx.ModelProto], None] | None = None
-) -> bytes:
-    """A linear network for rows [N, 4] and 3 classes."""
-    values = np.arange(12, dtype=np.float32).reshape(4, 3) if weights is None else weights
-    net = helper.make_graph(
-        [helper.make_node("MatMul", ["rows", "w"], ["scores"])],
-        "linear",
-        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(values, "w")],
-    )
-    model = helper.make_model(net, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    if change is not None:
-        change(model)
-    return model.SerializeToString()
 
 
 def keep_outside(model: onnx.ModelProto) -> None:
@@ -100,10 +81,10 @@ FILES: dict[str, tuple[bytes, str, int, str, str]] = {
     "text": (b"how do you do\n" * 30, "", 415, "/file", "unsupported_format"),
     "a checkpoint that makes objects": (legacy_checkpoint(), RESNET, 422, "/file", "unsafe_pickle"),
     "a header of 3 GB": (LYING, RESNET, 422, "/file", "corrupt_tensors"),
-    "weights elsewhere": (graph(change=keep_outside), "", 422, "/file", "external_data"),
-    "NaN weights": (graph(weights=np.full((4, 3), np.nan, np.float32)), "", 422, "/file", "weights_not_finite"),
-    "an option that does nothing": (graph(), "&match=order", 422, "?match", "option_does_not_apply"),
-    "two names for three classes": (graph(), "&classes=a&classes=b", 422, "?classes", "wrong_classes"),
+    "weights elsewhere": (linear(change=keep_outside), "", 422, "/file", "external_data"),
+    "NaN weights": (linear(weights=np.full((4, 3), np.nan, np.float32)), "", 422, "/file", "weights_not_finite"),
+    "an option that does nothing": (linear(), "&match=order", 422, "?match", "option_does_not_apply"),
+    "two names for three classes": (linear(), "&classes=a&classes=b", 422, "?classes", "wrong_classes"),
     "a path out of the folder": (packed({"../config.json": b"{}"}), "", 422, "/file", "unsafe_name"),
     "a bomb": (packed({"config.json": bytes(40_000_000)}), "", 413, "/file", "compression_ratio"),
     "code of its own": (
@@ -119,7 +100,7 @@ FILES: dict[str, tuple[bytes, str, int, str, str]] = {
 
 
 def test_a_teacher_is_kept_described_and_listed(http: TestClient, database: Database, settings: Settings) -> None:
-    content = graph()
+    content = linear()
     query = "name=my%20graph&classes=a&classes=b&classes=c&mean=1,2,3,4&std=2"
     answer = http.post(f"/v1/models?{query}", content=content)
     assert answer.status_code == 201, answer.text
@@ -146,7 +127,7 @@ def test_a_teacher_is_kept_described_and_listed(http: TestClient, database: Data
 
 
 def test_an_uploaded_teacher_is_fitted_to_the_data_of_a_job(http: TestClient) -> None:
-    made = http.post("/v1/models?name=t&classes=a&classes=b&classes=c", content=graph()).json()["id"]
+    made = http.post("/v1/models?name=t&classes=a&classes=b&classes=c", content=linear()).json()["id"]
     table = "\n".join(["p,q,r,s,label", *(f"{i},{i % 3},{i % 5},{i % 7},{'ABD'[i % 3]}" for i in range(90))])
     data = http.post("/v1/datasets?name=t", content=table.encode()).json()["id"]
     spec = SPEC | {"dataset": {"id": data}, "teacher": {"model": made}}
@@ -205,7 +186,7 @@ def test_wrong_options_are_named_before_the_file_is_read(
 
 def test_a_form_is_refused_with_the_command_that_works(http: TestClient, traces: Traces) -> None:
     before = traces()
-    answer = http.post("/v1/models?name=t", files={"file": ("t.onnx", graph())})
+    answer = http.post("/v1/models?name=t", files={"file": ("t.onnx", linear())})
     assert answer.status_code == 415
     assert "/v1/models?name=NAME" in answer.json()["hint"]
     assert traces() == before
@@ -228,7 +209,7 @@ def test_a_database_that_fails_at_the_last_step_leaves_no_file(http: TestClient,
 
     before = traces()
     event.listen(engine, "before_cursor_execute", fail)
-    answer = http.post("/v1/models?name=t", content=graph())
+    answer = http.post("/v1/models?name=t", content=linear())
     event.remove(engine, "before_cursor_execute", fail)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert traces() == before

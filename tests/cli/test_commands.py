@@ -16,6 +16,7 @@ from stillhouse.spec.views import Job, JobError
 from tests.cli.terminal import Here, elsewhere, environment, on_a_terminal, start
 from tests.cutting import cutting_proxy
 from tests.house import SPEC, House
+from tests.linear import linear
 
 FILES = {"model.onnx": b"onnx" * 5000, "config.json": b"{}"}
 
@@ -241,6 +242,26 @@ def test_datasets_are_added_listed_and_shown(say: Here, tmp_path: Path) -> None:
     assert say("datasets", "show", dataset_id[0], "--json").json()["report"]["rows_dropped"] == 1
     assert say("datasets", "add", str(tmp_path / "nothing.csv")).code == 2
     assert say("datasets", "add", str(path), "--test", "2").code == 2
+
+
+def test_teachers_are_uploaded_and_shown(say: Here, tmp_path: Path) -> None:
+    path = tmp_path / "linear.onnx"
+    path.write_bytes(linear())
+    refused = say("models", "upload", str(path), "--match", "order")
+    assert refused.code == 2
+    assert "  --match: " in refused.err
+    assert "  --std: " in say("models", "upload", str(path), "--std", "0").err
+    names = ("--classes", "a", "--classes", "b, c", "--classes", "d")
+    said = say("models", "upload", str(path), "--name", "mine", "--mean", "1,2,3,4", *names)
+    assert said.code == 0
+    for word in ("mine", "uploaded, onnx", "ONNX graph", "4 inputs", "3: a, b, c, d", "mean [1.0, 2.0, 3.0, 4.0]"):
+        assert word in said.out, said.out
+    model_id = re.search(r"mdl_[0-9a-z]{26}", said.out)
+    assert model_id is not None
+    assert model_id[0] in say("models", "ls").out
+    shown = say("models", "show", model_id[0], "--json").json()
+    assert (shown["classes"], shown["job_id"]) == (["a", "b, c", "d"], None)
+    assert say("models", "upload", str(tmp_path / "nothing.onnx")).code == 2
 
 
 def test_models_catalogues_and_version(say: Here, house: House) -> None:

@@ -4,6 +4,7 @@ import os
 
 from core.settings import Settings
 from stillhouse.spec import DataFacts, JobSpec, Limits, resolve
+from stillhouse.spec.teachers import ForeignConfig, TimmNet
 from tests.worker.service import spec
 from worker.staging import threads_for
 
@@ -30,6 +31,21 @@ def test_large_steps_get_every_core_whoever_needs_them() -> None:
     heavy = {"name": "resnet", "depth": 20}
     assert threads_for(job(LARGE, student=heavy), LARGE, Settings()) == cores
     assert threads_for(job(LARGE, teacher={"train": {"architecture": heavy}}), LARGE, Settings()) == cores
+
+
+def test_a_large_teacher_that_is_loaded_gets_every_core_too() -> None:
+    large = ForeignConfig(
+        network=TimmNet(architecture="resnet18"),
+        task="image-classification",
+        shape=(1, None, None),
+        outputs=10,
+        parameters=11_000_000,
+    )
+    cores = len(os.sched_getaffinity(0))
+    asked = job(SMALL, teacher={"model": "mdl_" + "0" * 26})
+    assert threads_for(asked, SMALL, Settings(), teachers=[large]) == cores
+    small = large.model_copy(update={"parameters": 1_000})
+    assert threads_for(asked, SMALL, Settings(), teachers=[small]) == 1
 
 
 def test_the_operator_has_the_last_word() -> None:
