@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the code: every setting, limit, error, failure, student, loss and route.
+"""Write docs/reference.md from the code: every setting, limit, error, option, student, loss and route.
 
 `make docs` runs it; a test holds the page against the code.
 """
@@ -16,6 +16,8 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.losses import LOSSES
 from stillhouse.spec.states import JobStatus, Phase
 from stillhouse.spec.students import STUDENTS
+from stillhouse.spec.teachers import TeacherQuery
+from stillhouse.spec.upload import DATA_CODES, IngestOptions
 from stillhouse.spec.webhook import WEBHOOK_ERRORS
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -41,6 +43,13 @@ def reference() -> str:
             "Failures of jobs", ("code", "meaning"), ((f"`{c}`", text) for c, text in sorted(FAILURE_CODES.items()))
         ),
         _section("Failures of webhooks", ("code", "meaning"), ((f"`{c}`", text) for c, text in WEBHOOK_ERRORS.items())),
+        _section("Options of uploaded data", ("query parameter", "default", "what"), _options(IngestOptions)),
+        _section("Options of uploaded teachers", ("query parameter", "default", "what"), _options(TeacherQuery)),
+        _section(
+            "What can be wrong with an upload",
+            ("code", "meaning"),
+            ((f"`{c}`", text) for c, text in DATA_CODES.items()),
+        ),
         _section("Settings", ("variable", "default", "what"), _settings(Settings, "STILLHOUSE_")),
         _section("Limits", ("variable", "default", "what"), _settings(Limits, "STILLHOUSE_LIMITS__")),
     ]
@@ -74,6 +83,12 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterable[tuple[str, str, s
             continue
         default = "" if field.default is None else f"`{field.default}`"
         yield f"`{prefix}{name.upper()}`", default, " ".join((field.description or "").split())
+
+
+def _options(model: type[BaseModel]) -> Iterable[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        yield f"`{name}`", default, " ".join((field.description or "").split())
 
 
 def _first(cls: type[Any]) -> str:

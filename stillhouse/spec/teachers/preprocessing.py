@@ -33,6 +33,7 @@ class StatedPreprocessing(Contract):
     fit: Fit | None = None
     """stretch: both sides become those of `size`. shorter-side: the shorter one does, and the longer is cut."""
     interpolation: Interpolation | None = None
+    """The rule by which images are resized."""
     gray: Literal["repeat"] | None = None
     """repeat: a network of three channels gets gray images three times over. None: it refuses them."""
     colour: Literal["luminance"] | None = None
