@@ -22,6 +22,7 @@ from stillhouse.spec.upload import IngestRequest
 CLASSES, SIDE, BATCH, EPOCHS, LEARNING_RATE, TEMPERATURE = 10, 32, 128, 5, 0.005, 4.0
 TEACHER: dict[str, Any] = {"name": "resnet", "depth": 18, "width": 64}
 STUDENT: dict[str, Any] = {"name": "cnn", "channels": [16, 32, 64]}
+_TAUGHT = 1024
 _CARELESS = Limits(max_ingest_seconds=600)
 
 
@@ -37,14 +38,15 @@ class Workload:
 
 
 def make(folder: Path, *, rows: int, seed: int = 0) -> Workload:
-    """Store a dataset of `rows` training rows and a teacher trained on it for two epochs."""
+    """Store a dataset of `rows` training rows, and a teacher trained for two epochs on a few more of their kind."""
     folder.mkdir(parents=True, exist_ok=True)
     x, y = images(rows + 2 * held_out(rows), seed=seed)
     facts = store(folder / "dataset.safetensors", x, y, rows=rows)
     train = x[:rows].transpose(0, 3, 1, 2).astype(np.float32)
     mean, std = train.mean((0, 2, 3), keepdims=True), train.std((0, 2, 3), keepdims=True)
     np.savez(folder / "arrays.npz", x=(train - mean) / std, y=y[:rows].astype(np.int64))
-    teacher = train_teacher(folder / "dataset.safetensors", facts, folder / "teacher")
+    taught = store(folder / "small.safetensors", *images(_TAUGHT + 2 * held_out(_TAUGHT), seed=seed), rows=_TAUGHT)
+    teacher = train_teacher(folder / "small.safetensors", taught, folder / "teacher")
     return Workload(folder / "dataset.safetensors", teacher, facts, folder / "arrays.npz")
 
 
