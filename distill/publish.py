@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,12 @@ def _teacher_times(teacher: Teacher, student: ModelConfig, data: Dataset) -> tup
     try:
         if not teacher.exportable:
             raise failed("it is a black box")
-        return _times(Session(to_onnx(teacher.net, student)), data), []  # it takes and gives what the student does
+        with tempfile.TemporaryDirectory() as folder:  # a large teacher is not held beside its session
+            (file := Path(folder, "teacher.onnx")).write_bytes(to_onnx(teacher.net, student))  # rows as the student's
+            give_back()
+            session = Session(file)
+        give_back()
+        return _times(session, data), []
     except JobFailure:
         return [], ["The teacher could not be exported to ONNX, so its latency was not measured."]
 

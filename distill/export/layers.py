@@ -25,11 +25,10 @@ class UnknownLayerError(Exception):
 
 
 class Graph:
-    """Nodes and weights so far. A value is named after the layer that gives it."""
+    """Nodes and weights so far, in the message that will hold them. A value is named after the layer that gives it."""
 
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
+    def __init__(self, proto: onnx.GraphProto) -> None:
+        self._proto = proto
 
     def weight(self, name: str, value: Tensor | list[int] | float) -> str:
         """Keep a tensor, or whole numbers, under `name`."""
@@ -37,12 +36,12 @@ class Graph:
             array = value.detach().contiguous().numpy()
         else:
             array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
-        self.weights.append(numpy_helper.from_array(array, name))
+        self._proto.initializer.append(numpy_helper.from_array(array, name))
         return name
 
     def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node with one output, named `name` as the node is."""
-        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        self._proto.node.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
 
 
@@ -51,18 +50,16 @@ def written(net: nn.Module, shape: tuple[int, ...], classes: int, *, opset: int)
 
     Raises UnknownLayerError.
     """
-    graph = Graph()
-    last = _write(graph, net, "", "input")
-    graph.node("Identity", [last], "logits")
-    given = helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", *shape])
-    gives = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", classes])
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_model(
-        helper.make_graph(graph.nodes, "stillhouse", [given], [gives], graph.weights),
-        opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets),
-        producer_name="stillhouse",
-    )
+    # Filled in place: the helpers that make a model from its parts copy every weight twice.
+    model = onnx.ModelProto(producer_name="stillhouse")
+    model.opset_import.append(helper.make_opsetid("", opset))
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import)
+    model.graph.name = "stillhouse"
+    model.graph.input.append(helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", *shape]))
+    model.graph.output.append(helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", classes]))
+    graph = Graph(model.graph)
+    graph.node("Identity", [_write(graph, net, "", "input")], "logits")
+    return model
 
 
 def _write(graph: Graph, layer: nn.Module, path: str, x: str) -> str:

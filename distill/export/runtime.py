@@ -23,6 +23,8 @@ class Session:
     def __init__(self, model: Path | bytes) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = THREADS
+        # Weights beside the arena: it grows in powers of two, and would take twice their size.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         source = model if isinstance(model, bytes) else str(model)
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
