@@ -47,6 +47,6 @@ def share_of(classes: tuple[int, ...], train: Images) -> float:
 def logits(model: Path, images: Images) -> NDArray[np.float32]:
     """Logits [N, classes] of the model in this folder."""
     net = distill.load(model)
-    parts = [net(torch.from_numpy(images.x[i : i + _ROWS]).float()) for i in range(0, len(images.y), _ROWS)]
+    parts = [net(torch.tensor(images.x[i : i + _ROWS], dtype=torch.float32)) for i in range(0, len(images.y), _ROWS)]
     out: NDArray[np.float32] = torch.cat(parts).numpy()
     return out
