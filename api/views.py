@@ -5,6 +5,7 @@ from models.dataset import DatasetRow
 from models.event import EventRow
 from models.job import JobRow
 from models.model import ModelRow
+from models.teacher_output import TeacherOutputRow
 from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.facts import DataFacts, DataReport
 from stillhouse.spec.job import JobSpec
@@ -12,7 +13,18 @@ from stillhouse.spec.report import Report
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.teachers import answers_in, network_in_words
 from stillhouse.spec.teachers.config import STORED_CONFIG
-from stillhouse.spec.views import Artifact, Condition, Dataset, Event, Job, JobError, JobProgress, JobUrls, Model
+from stillhouse.spec.views import (
+    Artifact,
+    Condition,
+    Dataset,
+    Event,
+    Job,
+    JobError,
+    JobProgress,
+    JobUrls,
+    KeptOutputs,
+    Model,
+)
 
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
 
@@ -145,4 +157,23 @@ def event_view(row: EventRow) -> Event:
             "attempt": row.attempt,
             "created_at": row.created_at,
         }
+    )
+
+
+def teacher_outputs_view(row: TeacherOutputRow) -> KeptOutputs:
+    """Kept outputs of a teacher."""
+    return KeptOutputs(
+        id=row.id,
+        object="teacher_outputs",
+        dataset_id=row.dataset_id,
+        teacher=row.teacher,
+        teacher_model_id=row.teacher_model_id,
+        job_id=row.job_id,
+        views=row.views,
+        top_k=row.top_k,
+        rows=row.rows,
+        bytes=row.bytes,
+        hits=row.hits,
+        created_at=row.created_at,
+        last_used_at=row.last_used_at,
     )

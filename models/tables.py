@@ -10,6 +10,7 @@ from models.job import JobRow
 from models.metric import MetricRow
 from models.model import ModelRow
 from models.project import ProjectRow
+from models.teacher_output import TeacherOutputRow, TeacherOutputUseRow
 from models.webhook_delivery import WebhookDeliveryRow
 from models.worker import WorkerRow
 
@@ -26,6 +27,8 @@ __all__ = [
     "MetricRow",
     "ModelRow",
     "ProjectRow",
+    "TeacherOutputRow",
+    "TeacherOutputUseRow",
     "WebhookDeliveryRow",
     "WorkerRow",
     "metadata",

@@ -19,8 +19,8 @@ class Order(Contract):
     """Empty folder for the results."""
     scratch: str
     """Private temporary folder."""
-    cache: str
-    """Folder of teacher outputs, shared by the jobs of one project."""
+    dataset_sha256: str
+    """Of the dataset's file, as it lies here."""
     threads: int
 
     @property

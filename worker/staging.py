@@ -21,6 +21,7 @@ from stillhouse.spec.settle_teacher import Held
 from stillhouse.spec.students import architecture_of
 from stillhouse.spec.teachers import weights_file
 from stillhouse.spec.teachers.config import STORED_CONFIG
+from worker.digests import Digests
 from worker.folder import AttemptFolder
 from worker.order import Order
 
@@ -34,6 +35,7 @@ class Staged:
 
     order: Order
     project_id: str
+    dataset_id: str
     name: str
 
 
@@ -45,7 +47,9 @@ class StoredFile:
     key: str
 
 
-def stage(database: Database, storage: Storage, settings: Settings, lease: Lease, folder: AttemptFolder) -> Staged:
+def stage(
+    database: Database, storage: Storage, settings: Settings, lease: Lease, folder: AttemptFolder, digests: Digests
+) -> Staged:
     """Bring the inputs of a claimed job to this machine. Raises JobFailure."""
     with database.read() as session:
         job = jobs.brief(session, lease.job_id)
@@ -61,13 +65,15 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
     except NotFound as error:
         hint = "Upload the dataset again and post the job with the new id."
         raise JobFailure("dataset_unusable", "The stored dataset is no longer there.", hint=hint) from error
+    if digests.of(dataset) != data.sha256:
+        # What is worked out from it is kept under this digest: it must be true.
+        detail = "The stored dataset is not what was uploaded: its bytes have changed."
+        raise JobFailure("dataset_unusable", detail, hint="Upload the dataset again and post the job with the new id.")
     for position, (member, row) in enumerate(zip(spec.teacher.members, held, strict=True)):
         if member.model is not None:
             own = folder.teacher if spec.teacher.ensemble is None else folder.teacher / str(position)
             _stage_teacher(storage, row or None, own, cache / "models")
     teachers = [STORED_CONFIG.validate_python(row.config) for row in held if row]
-    outputs = cache / "teacher-outputs" / job["project_id"]
-    outputs.mkdir(parents=True, exist_ok=True)
     order = Order(
         # A webhook's URL often holds a secret, and the trainer has no use for it.
         spec=spec.model_copy(update={"webhook": None}),
@@ -75,10 +81,11 @@ def stage(database: Database, storage: Storage, settings: Settings, lease: Lease
         teacher=str(folder.teacher) if any(held) else None,
         output=str(folder.output),
         scratch=str(folder.scratch),
-        cache=str(outputs),
+        dataset_sha256=data.sha256,
         threads=threads_for(spec, DataFacts.model_validate(data.facts), settings, teachers=teachers),
     )
-    return Staged(order=order, project_id=job["project_id"], name=job["name"] or lease.job_id)
+    name = job["name"] or lease.job_id
+    return Staged(order=order, project_id=job["project_id"], dataset_id=job["dataset_id"], name=name)
 
 
 def store(storage: Storage, staged: Staged, lease: Lease, finished: Finished) -> list[StoredFile]:

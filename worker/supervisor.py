@@ -17,13 +17,15 @@ from core.storage import Storage
 from models import lifecycle
 from models.lifecycle import Lease
 from stillhouse.spec.errors import FAILURE_CODES, JobFailure, Unavailable
-from stillhouse.spec.events import Failed, Finished
+from stillhouse.spec.events import Failed, Finished, OutputsMade, OutputsPlace, OutputsWanted
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import JobError
 from worker import record, staging
+from worker.digests import Digests
 from worker.folder import AttemptFolder, attempt_folder, trim_cache
 from worker.lease import Heart
 from worker.lifeline import describe_exit, kill_group
+from worker.outputs import Desk
 from worker.reports import Reporter
 from worker.staging import Staged
 from worker.trainers import ForkServer, Trainer, TrainerLost
@@ -65,6 +67,7 @@ class Supervisor:
         self._database, self._storage, self._settings = database, storage, settings
         self._heart, self._worker_id, self._draining = heart, worker_id, draining
         self._forks = ForkServer(settings)
+        self._digests = Digests()
 
     def close(self) -> None:
         """End the fork server."""
@@ -103,7 +106,7 @@ class Supervisor:
     def _attempt(self, lease: Lease, folder: AttemptFolder) -> None:
         staged: Staged | None = None
         try:
-            staged = staging.stage(self._database, self._storage, self._settings, lease, folder)
+            staged = staging.stage(self._database, self._storage, self._settings, lease, folder, self._digests)
             outcome = self._train(lease, staged)
         except JobFailure as failure:
             outcome = Failed(code=failure.code, detail=failure.detail, hint=failure.hint, retry=failure.retry)
@@ -122,12 +125,14 @@ class Supervisor:
             self._forks = ForkServer(self._settings)
         trainer = self._forks.start(staged.order)
         self._heart.fence_with(lambda: kill_group(trainer.pid))
+        desk = Desk(self._database, self._storage, self._settings, lease, staged, lost=lambda: self._heart.lost)
         try:
-            return self._follow(lease, staged, trainer)
+            return self._follow(lease, staged, trainer, desk)
         finally:
             trainer.end()
+            desk.close()
 
-    def _follow(self, lease: Lease, staged: Staged, trainer: Trainer) -> Outcome:
+    def _follow(self, lease: Lease, staged: Staged, trainer: Trainer, desk: Desk) -> Outcome:
         reporter = Reporter(self._database, lease)
         hours = staged.order.spec.resources.max_hours or self._settings.limits.max_hours
         deadline = time.monotonic() + hours * 3600
@@ -138,8 +143,14 @@ class Supervisor:
             for event in said or ():
                 if isinstance(event, Finished | Failed):
                     result = event
+                elif isinstance(event, OutputsWanted | OutputsMade):
+                    desk.take(event)
                 else:
                     reporter.take(event)
+            if isinstance(answer := desk.answer(), OutputsPlace):
+                trainer.tell(answer)
+            elif answer is not None:
+                reporter.take(answer)
             if self._heart.lost or not reporter.flush(force=said is None):
                 return Stop.LEASE_LOST
             if said is None:

@@ -1,6 +1,7 @@
 """The trainer: a process that runs the engine once and says how it goes. It has no database, broker or storage."""
 
 import os
+import queue
 import socket
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import distill
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.events import Failed, TrainerEvent
+from stillhouse.spec.events import Failed, OutputsMade, OutputsPlace, OutputsWanted, TrainerEvent
 from worker.order import Order
 
 
@@ -18,21 +19,46 @@ def main(channel: socket.socket) -> None:
     """Read the order from `channel`, run it, report over `channel`, and end the process."""
     line = _read_line(channel)
     if line:
-        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
-        _send(channel, _run(Order.model_validate_json(line), channel))
+        shelf = SupervisorsShelf(channel)
+        threading.Thread(target=shelf.listen, daemon=True).start()
+        _send(channel, _run(Order.model_validate_json(line), channel, shelf))
     sys.stderr.flush()
     # Skip the interpreter's tidying: it is slow with torch, and nothing here needs it.
     os._exit(0)
 
 
-def _run(order: Order, channel: socket.socket) -> TrainerEvent:
+class SupervisorsShelf:
+    """Where teacher outputs are kept: the supervisor knows, and is asked over the channel."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._answers: queue.SimpleQueue[OutputsPlace] = queue.SimpleQueue()
+
+    def ask(self, wanted: OutputsWanted) -> OutputsPlace:
+        """Waits as long as another job makes them."""
+        _send(self._channel, wanted)
+        return self._answers.get()
+
+    def made(self, what: OutputsMade) -> None:
+        """The supervisor does the rest."""
+        _send(self._channel, what)
+
+    def listen(self) -> None:
+        """Take the supervisor's answers; an end of file means that it has gone, and ends this process."""
+        while line := _read_line(self._channel):
+            self._answers.put(OutputsPlace.model_validate_json(line))
+        os._exit(1)
+
+
+def _run(order: Order, channel: socket.socket, shelf: SupervisorsShelf) -> TrainerEvent:
     os.chdir(order.scratch)
     os.environ["TMPDIR"] = tempfile.tempdir = order.scratch
     io = distill.RunIO(
         dataset=Path(order.dataset),
         teacher=None if order.teacher is None else Path(order.teacher),
         output=order.output_path,
-        shelf=distill.FolderShelf(Path(order.cache)),
+        shelf=shelf,
+        dataset_sha256=order.dataset_sha256,
         threads=order.threads,
     )
     try:
@@ -57,9 +83,3 @@ def _read_line(channel: socket.socket) -> bytes:
             return b""
         line += data
     return line
-
-
-def _end_with(channel: socket.socket) -> None:
-    """The supervisor says nothing after the order: an end of file means that it has gone."""
-    channel.recv(1)
-    os._exit(1)

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from core.settings import Settings
-from stillhouse.spec.events import TRAINER_EVENT, TrainerEvent
+from stillhouse.spec.events import TRAINER_EVENT, OutputsPlace, TrainerEvent
 from worker.lifeline import kill_group
 from worker.order import Order
 
@@ -47,6 +48,11 @@ class Trainer:
             return None
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [TRAINER_EVENT.validate_json(line) for line in lines]
+
+    def tell(self, place: OutputsPlace) -> None:
+        """Answer it. One that has gone by now will be heard of by `events`."""
+        with suppress(OSError):
+            self._channel.sendall(place.model_dump_json().encode() + b"\n")
 
     def end(self) -> int:
         """Kill it if it still lives, with all it started, and return its wait status."""

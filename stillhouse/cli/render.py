@@ -14,7 +14,7 @@ from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.teacher import Teacher
 from stillhouse.spec.teachers import ForeignConfig
-from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, Model, ValidatedJob
+from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, KeptOutputs, Model, ValidatedJob
 from stillhouse.spec.webhook import WebhookDelivery
 
 STATUS_STYLE = {
@@ -176,6 +176,24 @@ def models_table(models: Iterable[Model]) -> Table:
             f"{model.parameters:,}",
             percent(model.accuracy),
             age(model.created_at),
+        )
+    return table
+
+
+def outputs_table(outputs: Iterable[KeptOutputs]) -> Table:
+    """A line per kept outputs of a teacher."""
+    table = _table("outputs", "teacher", "dataset", "views", "top k", "rows", "size", "hits", "last used")
+    for kept in outputs:
+        table.add_row(
+            kept.id,
+            clean(kept.teacher),
+            kept.dataset_id,
+            str(kept.views),
+            "all" if kept.top_k is None else str(kept.top_k),
+            f"{kept.rows:,}",
+            size(kept.bytes),
+            str(kept.hits),
+            age(kept.last_used_at),
         )
     return table
 

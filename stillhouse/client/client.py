@@ -10,6 +10,7 @@ from stillhouse.client.config import find_config
 from stillhouse.client.datasets import Datasets
 from stillhouse.client.jobs import Jobs
 from stillhouse.client.models import Models
+from stillhouse.client.teacher_outputs import TeacherOutputs
 from stillhouse.client.transport import Transport, checked, parse
 from stillhouse.client.webhooks import Webhooks
 from stillhouse.spec.errors import BadAnswer
@@ -47,6 +48,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
+        self.teacher_outputs = TeacherOutputs(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     @property

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-Prefix = Literal["job", "ds", "mdl", "prj", "key", "evt", "req", "wrk"]
+Prefix = Literal["job", "ds", "mdl", "prj", "key", "out", "evt", "req", "wrk"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 

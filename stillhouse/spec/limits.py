@@ -5,7 +5,7 @@ from pydantic import Field
 from stillhouse.spec.base import Contract
 
 
-class Limits(Contract):
+class Limits(Contract, strict=False):  # they come as text, from environment variables
     """Upper bounds. Every refusal names the bound that was met."""
 
     max_epochs: int = Field(default=10_000, ge=1)

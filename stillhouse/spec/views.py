@@ -175,6 +175,32 @@ class Model(View):
     created_at: datetime
 
 
+class KeptOutputs(View):
+    """What a teacher said of the training rows of a dataset, kept for later jobs."""
+
+    id: str
+    object: Literal["teacher_outputs"] = "teacher_outputs"
+    dataset_id: str
+    teacher: str
+    """In a few words."""
+    teacher_model_id: str | None
+    """The model that taught, when the service held it; None when the job trained it, or when there were several."""
+    job_id: str
+    """The job that made them."""
+    views: int
+    """Random views of each row; 1 without augmentation."""
+    top_k: int | None
+    """The largest outputs alone; None: those of all classes."""
+    rows: int
+    """Training rows."""
+    bytes: int
+    hits: int
+    """Other jobs that read them instead of running the teacher."""
+    created_at: datetime
+    last_used_at: datetime
+    """When a job last began to read or had made them."""
+
+
 class Artifact(View):
     """A file of a finished job."""
 

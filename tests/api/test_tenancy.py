@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from core.db import Database
 from models import keys
+from tests.api.test_teacher_outputs import keep
 from tests.house import SPEC, House
 
 OPEN = {"/healthz", "/readyz", "/version", "/openapi.json"}
@@ -26,16 +28,18 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def paths(http: TestClient, post_job: Callable[..., str], house: House) -> dict[str, str]:
+def paths(http: TestClient, post_job: Callable[..., str], house: House, tmp_path: Path) -> dict[str, str]:
     """Values for the parameters of paths: things the project really has."""
     lease = house.take_up(post_job(labels={"secret": "canary"}))
     house.succeed(lease, {"model.onnx": b"canary"})
     job = http.get(f"/v1/jobs/{lease.job_id}").json()
+    keep(house, post_job(), job["dataset_id"], tmp_path)
     return {
         "job_id": lease.job_id,
         "name": "model.onnx",
         "dataset_id": job["dataset_id"],
         "model_id": job["student_model_id"],
+        "output_id": http.get("/v1/teacher-outputs").json()["data"][0]["id"],
     }
 
 
@@ -55,7 +59,8 @@ def test_every_other_route_asks_for_a_key(
     headers = {} if authorization is None else {b"Authorization": authorization.encode()}
     asked = 0
     for method, path in routes(app):
-        filled = path.format(job_id="job_" + "0" * 26, name="x", dataset_id="ds_" + "0" * 26, model_id="mdl_x")
+        ids = {"job_id": "job_" + "0" * 26, "dataset_id": "ds_" + "0" * 26, "model_id": "mdl_x", "output_id": "out_x"}
+        filled = path.format(**ids, name="x")
         answer = anyone.request(method, filled, headers=headers)
         if path in OPEN:
             assert answer.status_code in (200, 503), path
@@ -94,7 +99,7 @@ def test_foreign_things_are_not_there_on_any_route(
             foreign = anyone.request(method, path.format(**paths), headers=headers)
             assert (foreign.status_code, foreign.json()["code"]) == (404, "not_found"), path
             assert "canary" not in foreign.text
-        unknown = {"job_id": "job_" + "0" * 26, "dataset_id": "ds_" + "0" * 26, "model_id": "mdl_" + "0" * 26}
+        unknown = {name: f"{paths[name].split('_')[0]}_{'0' * 26}" for name in paths if name.endswith("_id")}
         missing = anyone.request(method, path.format(**paths | unknown), headers=stranger)
         assert answer_without_ids(foreign) == answer_without_ids(missing)
     assert walked >= 10
@@ -108,7 +113,7 @@ def answer_without_ids(answer: Any) -> dict[str, Any]:
 
 def test_foreign_things_are_in_no_list(anyone: TestClient, paths: dict[str, str], other_key: str) -> None:
     stranger = {"Authorization": f"Bearer {other_key}"}
-    for path in ("/v1/jobs", "/v1/datasets", "/v1/models", "/v1/jobs?label=secret:canary"):
+    for path in ("/v1/jobs", "/v1/datasets", "/v1/models", "/v1/teacher-outputs", "/v1/jobs?label=secret:canary"):
         assert anyone.get(path, headers=stranger).json()["data"] == []
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from models import keys
 from stillhouse.spec.views import Job, JobError
+from tests.api.test_teacher_outputs import keep
 from tests.cli.terminal import Here, elsewhere, environment, on_a_terminal, start
 from tests.cutting import cutting_proxy
 from tests.house import SPEC, House
@@ -378,10 +379,10 @@ def test_a_reader_that_goes_away_is_no_error_message(house: House) -> None:
 
 
 def test_every_command_explains_itself(say: Here) -> None:
-    groups = ("", "jobs", "datasets", "models", "webhooks")
+    groups = ("", "jobs", "datasets", "models", "webhooks", "teacher-outputs")
     for group in groups:
         listed = say(*filter(None, [group]), "--help").out
-        for name in re.findall(r"^│ ([a-z]+) ", listed, re.MULTILINE):
+        for name in re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE):
             said = say(*filter(None, [group]), name, "--help")
             assert said.code == 0
             if name not in (*groups, "up"):
@@ -404,3 +405,17 @@ def test_the_secret_of_webhooks_is_printed_alone_and_can_be_rotated(say: Here) -
     assert before.startswith("whsec_")
     assert after != before
     assert say("webhooks", "secret").out.strip() == after
+
+
+def test_kept_teacher_outputs_are_listed_and_deleted(say: Here, house: House, tmp_path: Path) -> None:
+    assert "No teacher outputs." in say("teacher-outputs", "ls").out
+    with house.client() as client:
+        job = client.jobs.create(SPEC)
+    keep(house, job.id, job.dataset_id, tmp_path)
+    listed = say("teacher-outputs", "ls").out
+    assert "mlp 64-64-10" in listed
+    assert "55.3 kB" in listed
+    (found,) = say("teacher-outputs", "ls", "--json").json()
+    assert say("teacher-outputs", "rm", found["id"], "--json").json() == {"deleted": found["id"]}
+    assert say("teacher-outputs", "ls", "--json").json() == []
+    assert say("teacher-outputs", "rm", found["id"]).code != 0

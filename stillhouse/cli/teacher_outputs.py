@@ -1,0 +1,38 @@
+"""`stillhouse teacher-outputs …`."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from stillhouse.cli import session
+from stillhouse.cli.render import outputs_table
+from stillhouse.cli.session import AsJson
+
+app = typer.Typer(help="See what is kept of teachers' outputs, and delete some.", no_args_is_help=True)
+
+
+@app.command("ls")
+def list_outputs(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List kept outputs, newest first: whose they are, their size, and how many jobs read them."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = list(client.teacher_outputs.list(limit=count))
+    speak.answer(found, lambda: outputs_table(found) if found else Text("No teacher outputs."))
+
+
+@app.command("rm")
+def delete_outputs(
+    context: typer.Context,
+    output: Annotated[str, typer.Argument(metavar="OUTPUTS", help="Id of kept outputs.")],
+    as_json: AsJson = False,
+) -> None:
+    """Delete kept outputs. A later job that needs them makes them again."""
+    speak = session.of(context)
+    with speak.client() as client:
+        client.teacher_outputs.delete(output)
+    speak.answer({"deleted": output}, lambda: Text(f"Deleted {output}."))
