@@ -169,6 +169,7 @@ def teacher_outputs_view(row: TeacherOutputRow) -> KeptOutputs:
         teacher=row.teacher,
         teacher_model_id=row.teacher_model_id,
         job_id=row.job_id,
+        part="held_out" if row.part == "held_out" else "train",
         views=row.views,
         top_k=row.top_k,
         rows=row.rows,

@@ -33,6 +33,8 @@ class TeacherOutputRow(Base):
     """The job that makes or made them."""
     attempt: Mapped[int]
     """And which attempt of it."""
+    part: Mapped[str] = mapped_column(String(10))
+    """train or held_out."""
     views: Mapped[int]
     top_k: Mapped[int | None]
     rows: Mapped[int]

@@ -186,6 +186,7 @@ def _row(
         teacher_model_id=teacher_model_id,
         job_id=lease.job_id,
         attempt=lease.attempt,
+        part=wanted.part,
         views=wanted.views,
         top_k=wanted.top_k,
         rows=wanted.rows,

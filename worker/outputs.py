@@ -47,15 +47,16 @@ class Desk:
         self._told = False
         self._read: dict[str, tuple[str, Path]] = {}
         """By key what the trainer was told to read: where it is stored, and the file it was shown."""
-        self._storing: threading.Thread | None = None
+        self._storing: list[threading.Thread] = []
 
     def take(self, event: OutputsWanted | OutputsMade) -> None:
         """Remember what the trainer says."""
         if isinstance(event, OutputsWanted):
             self._asked, self._told = event, False
         elif event.kept:
-            self._storing = threading.Thread(target=self._store, args=(event.key,), daemon=True)
-            self._storing.start()
+            storing = threading.Thread(target=self._store, args=(event.key,), daemon=True)
+            storing.start()
+            self._storing.append(storing)
         else:
             self._again(lambda: self._give_up(event.key))
 
@@ -80,8 +81,9 @@ class Desk:
 
     def close(self) -> None:
         """Return once what was made is stored, or the lease is lost."""
-        while self._storing is not None and self._storing.is_alive() and not self._lost():
-            self._storing.join(timeout=0.1)
+        for storing in self._storing:
+            while storing.is_alive() and not self._lost():
+                storing.join(timeout=0.1)
 
     def _place(self, asked: OutputsWanted) -> OutputsPlace | None:
         if asked.damaged:

@@ -38,7 +38,8 @@ def run(job: Job, dataset: Path, facts: DataFacts, teacher: Path | None, folder:
     files.mkdir()
     cache = folder.parent / "teacher outputs"
     cache.mkdir(exist_ok=True)
-    io = distill.RunIO(dataset=dataset, teacher=teacher, output=files, cache=cache, threads=threads)
+    shelf = distill.FolderShelf(cache)
+    io = distill.RunIO(dataset=dataset, teacher=teacher, output=files, shelf=shelf, threads=threads)
     report = distill.run(spec, io, lambda _event: None).report
     result = _found(job.name, report, time.perf_counter() - start)
     found.write_text(json.dumps(asdict(result)))

@@ -57,10 +57,11 @@ class Jobs:
     def _run(self, spec: JobSpec, stored: Stored, key: str, name: str) -> Found:
         cache = self._setting.folder / "teacher outputs"
         cache.mkdir(exist_ok=True)
+        shelf = distill.FolderShelf(cache)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._setting.folder) as files:
             teacher = self._setting.teacher if spec.teacher.model else None
-            io = distill.RunIO(dataset=stored.path, teacher=teacher, output=Path(files), cache=cache, threads=1)
+            io = distill.RunIO(dataset=stored.path, teacher=teacher, output=Path(files), shelf=shelf, threads=1)
             models = distill.run(spec, io, lambda _event: None).report.models
         return Found(key, name, models[1].accuracy, models[0].accuracy, time.perf_counter() - start)
 

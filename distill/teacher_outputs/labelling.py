@@ -78,6 +78,7 @@ def _from_shelf(wish: Wish, key: str, data: Dataset, shelf: Shelf, report: Repor
     wanted = OutputsWanted(
         key=key,
         teacher=wish.teacher.described,
+        part="train" if wish.stage is not None else "held_out",
         views=layout.views,
         top_k=layout.top_k,
         rows=layout.rows,

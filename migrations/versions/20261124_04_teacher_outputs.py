@@ -24,6 +24,7 @@ def upgrade() -> None:
     sa.Column('teacher_model_id', sa.String(length=40), nullable=True),
     sa.Column('job_id', sa.String(length=40), nullable=False),
     sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('part', sa.String(length=10), nullable=False),
     sa.Column('views', sa.Integer(), nullable=False),
     sa.Column('top_k', sa.Integer(), nullable=True),
     sa.Column('rows', sa.Integer(), nullable=False),

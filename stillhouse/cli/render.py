@@ -182,12 +182,13 @@ def models_table(models: Iterable[Model]) -> Table:
 
 def outputs_table(outputs: Iterable[KeptOutputs]) -> Table:
     """A line per kept outputs of a teacher."""
-    table = _table("outputs", "teacher", "dataset", "views", "top k", "rows", "size", "hits", "last used")
+    table = _table("outputs", "teacher", "dataset", "part", "views", "top k", "rows", "size", "hits", "last used")
     for kept in outputs:
         table.add_row(
             kept.id,
             clean(kept.teacher),
             kept.dataset_id,
+            kept.part.replace("_", " "),
             str(kept.views),
             "all" if kept.top_k is None else str(kept.top_k),
             f"{kept.rows:,}",

@@ -112,6 +112,8 @@ class OutputsWanted(View):
     """64 hex digits: a digest of everything the outputs depend on."""
     teacher: str
     """In a few words."""
+    part: Literal["train", "held_out"] = "train"
+    """Of which rows: those of the training split, or those of validation and test, by which the teacher is judged."""
     views: int
     top_k: int | None
     rows: int

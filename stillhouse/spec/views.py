@@ -176,7 +176,7 @@ class Model(View):
 
 
 class KeptOutputs(View):
-    """What a teacher said of the training rows of a dataset, kept for later jobs."""
+    """What a teacher said of rows of a dataset, kept for later jobs."""
 
     id: str
     object: Literal["teacher_outputs"] = "teacher_outputs"
@@ -187,12 +187,13 @@ class KeptOutputs(View):
     """The model that taught, when the service held it; None when the job trained it, or when there were several."""
     job_id: str
     """The job that made them."""
+    part: Literal["train", "held_out"]
+    """Of which rows: those of the training split, or those of validation and test, by which the teacher is judged."""
     views: int
     """Random views of each row; 1 without augmentation."""
     top_k: int | None
     """The largest outputs alone; None: those of all classes."""
     rows: int
-    """Training rows."""
     bytes: int
     hits: int
     """Other jobs that read them instead of running the teacher."""
