@@ -2,8 +2,8 @@
 
 What the paper fixes: the networks, dropout and max-norm of the teacher, jitter of two pixels for the teacher alone, no
 regularisation of the student, the transfer set (the same images, not jittered) and a temperature of 20. It does not say
-how long or with which step sizes; these were chosen on 10,000 training images held out (`--held-out`), never on the
-test set.
+how long or with which step sizes; benchmarks/RESULTS.md says which of these were chosen on held-out training images
+(`--held-out`), and which come from a pilot that had looked at the test set.
 """
 
 from collections.abc import Iterator
