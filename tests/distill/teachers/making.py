@@ -96,3 +96,14 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
             module.running_mean = torch.randn(module.num_features, generator=draw) * 0.1
             module.running_var = torch.rand(module.num_features, generator=draw) + 0.5
     return network.eval()
+
+
+class Axes(nn.Module):
+    """Takes NHWC, as graphs from TensorFlow do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distill.teachers.aten import MUST_BE_FALSE, NAMES, operator_of
 from stillhouse.spec.teachers import ExportedNet, ForeignConfig
-from tests.distill.teachers.making import archive, images, normalised, randomised, refused, stored, teacher
+from tests.distill.teachers.making import Axes, archive, images, normalised, randomised, refused, stored, teacher
 
 IMAGENET_STATED = {"scale": 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -122,17 +122,6 @@ def test_a_half_precision_program_is_fed_what_it_takes(tmp_path: Path) -> None:
     x = images(3, 3, 8, 8)
     with torch.no_grad():
         assert torch.equal(module(x), network((x / 255).half()).float())
-
-
-class Axes(nn.Module):
-    """Takes NHWC."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
 
 def test_a_program_in_nhwc_is_seen_and_fed_so(tmp_path: Path) -> None:

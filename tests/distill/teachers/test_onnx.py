@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.teachers import ForeignConfig, OnnxNet
-from tests.distill.teachers.making import images, randomised, refused, stored, teacher
+from tests.distill.teachers.making import Axes, images, randomised, refused, stored, teacher
 
 STATED = {"scale": 255, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
 
@@ -99,17 +99,6 @@ def test_a_batch_fixed_at_ten_takes_any_number_of_rows(rows: int, tmp_path: Path
     x = images(rows, 3, 16, 16)
     with torch.no_grad():
         assert torch.allclose(module(x), network(x), rtol=1e-4, atol=1e-3)
-
-
-class Axes(nn.Module):
-    """Takes NHWC, as graphs from TensorFlow do."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
 
 def test_nhwc_is_found_from_the_shape(tmp_path: Path) -> None:
