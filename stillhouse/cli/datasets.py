@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from stillhouse.cli import exits, session
-from stillhouse.cli.arguments import as_option
+from stillhouse.cli.arguments import Count, as_option
 from stillhouse.cli.pull import progress_bars
 from stillhouse.cli.render import dataset_view, datasets_table
 from stillhouse.cli.session import AsJson
@@ -76,7 +76,7 @@ def add_dataset(
 @app.command("ls")
 def list_datasets(
     context: typer.Context,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List datasets, newest first."""

@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from stillhouse.cli import session
-from stillhouse.cli.arguments import JobId, job_of, labels_of
+from stillhouse.cli.arguments import Count, JobId, job_of, labels_of
 from stillhouse.cli.render import job_view, jobs_table
 from stillhouse.cli.session import AsJson
 from stillhouse.cli.text import clean
@@ -24,7 +24,7 @@ def list_jobs(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Only jobs of exactly this name.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Only jobs with this label: key=value. Repeatable.")] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""

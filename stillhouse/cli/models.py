@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from stillhouse.cli import exits, session
-from stillhouse.cli.arguments import as_option
+from stillhouse.cli.arguments import Count, as_option
 from stillhouse.cli.pull import progress_bars
 from stillhouse.cli.render import model_view, models_table
 from stillhouse.cli.session import AsJson
@@ -87,7 +87,7 @@ def upload_model(
 @app.command("ls")
 def list_models(
     context: typer.Context,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List models, newest first."""

@@ -6,6 +6,7 @@ import typer
 from rich.text import Text
 
 from stillhouse.cli import session
+from stillhouse.cli.arguments import Count
 from stillhouse.cli.render import outputs_table
 from stillhouse.cli.session import AsJson
 
@@ -15,7 +16,7 @@ app = typer.Typer(help="See what is kept of teachers' outputs, and delete some."
 @app.command("ls")
 def list_outputs(
     context: typer.Context,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")] = 20,
+    count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List kept outputs, newest first: whose they are, their size, and how many jobs read them."""
