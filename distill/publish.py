@@ -95,12 +95,11 @@ def _exported(
 ) -> Exported:
     """Export, check and time the student, and time the teacher beside it, which may fail where the student may not.
 
-    The baseline is the student's network with other weights, and weights do not change the time: one measurement is
-    that of both.
+    The baseline is not timed: it is the student's network, and weights do not change the time.
     """
     student = models[0]
     if not spec.export.onnx and spec.targets.max_latency_ms is None:
-        return Exported(None, {role: [] for role in ("teacher", *(model.role for model in models))}, [])
+        return Exported(None, {}, [])
     beside, notes = _teacher_times(teacher, student.config, data)
     give_back()
     reporter.advance(step=1)
@@ -112,7 +111,7 @@ def _exported(
         folder.write("model.onnx", "onnx", content)
     times = _times(session, data)
     reporter.advance(step=2)
-    return Exported(found, {"teacher": beside, **{model.role: times for model in models}}, notes)
+    return Exported(found, {"teacher": beside, "student": times}, notes)
 
 
 def _teacher_times(teacher: Teacher, student: ModelConfig, data: Dataset) -> tuple[list[Latency], list[str]]:
@@ -155,7 +154,7 @@ def _report(
             teacher=scores[0],
             parameters=parameters,
             size_bytes=size_bytes,
-            latency=exported.latency[role],
+            latency=exported.latency.get(role, []),
         )
         for (role, described, parameters, size_bytes), found in zip(networks, scores, strict=True)
     ]

@@ -96,8 +96,9 @@ def _merged(pointer: str, entries: list[tuple[str, str, bool]]) -> FieldError:
 
 
 def _only_a_consequence(pointer: str, entries: list[tuple[str, str, bool]], found: Iterable[str]) -> bool:
-    """A list is reported too short (and not `auto`) when its items were refused: the items' own entries suffice."""
-    follows = all(auto or code == "too_short" for code, _, auto in entries)
+    """A list is reported too short (and not `auto`) when its items were refused, an object no number when one of its
+    fields was: the entries below suffice."""
+    follows = all(auto or code == "too_short" or code.endswith("_type") for code, _, auto in entries)
     return follows and any(other.startswith(f"{pointer}/") for other in found)
 
 
