@@ -158,6 +158,7 @@ def test_the_report_is_what_the_files_measure(full: Job, digits_file: Path) -> N
     assert student.parameters == full.spec.student.parameters(data.facts)
     assert [model.role for model in report.models] == ["teacher", "student", "baseline"]
     assert {entry.batch for model in report.models for entry in model.latency} == {1, 64}
+    assert [bool(model.latency) for model in report.models] == [True, True, False], "the baseline is not timed"
     assert all(entry.runs >= 3 and entry.p90_ms >= entry.median_ms > 0 for m in report.models for entry in m.latency)
     assert report.environment["torch"] == torch.__version__
 

@@ -53,6 +53,9 @@ class Dkd(Softened):
     """Decoupled distillation (Zhao et al. 2022, arXiv:2203.08679): T² · (α · KL of target against rest + β · KL
     among the other classes), mean over rows."""
 
+    # Published: 1, after a warm-up. Tenths of a point worse on held-out images, with few labels
+    # (benchmarks/RESULTS.md).
+    usual_weight: ClassVar[float] = 0.1
     kind: Literal["dkd"]
     alpha: Annotated[float, Field(ge=0, le=1000)] = 1.0
     """Weight of how sure the teacher is of the label."""
