@@ -90,7 +90,7 @@ def test_layers_may_be_named_and_losses_of_all_families_summed(digits_file: Path
     named = [{"student": p.student, "teacher": p.teacher} for p in finished.report.layer_pairs["fitnet"]]
     assert named == layers
     last = {p.name.removeprefix("distilling/"): p.value for p in points if p.name.startswith("distilling/loss")}
-    weights = {"kd": 0.9, "ce": 0.1, "rkd": 1.0, "crd": 0.8, "fitnet": 100.0}
+    weights = {"kd": 0.9, "ce": 0.1, "rkd": 1.0, "crd": 0.8, "fitnet": 1.0}
     assert last["loss"] == pytest.approx(sum(w * last[f"loss_{kind}"] for kind, w in weights.items()))
 
 
