@@ -61,6 +61,8 @@ def job_view(row: JobRow) -> Job:
             "created_at": row.created_at,
             "started_at": row.started_at,
             "finished_at": row.finished_at,
+            "deleted_at": row.deleted_at,
+            "purge_at": row.purge_at,
             "version": row.version,
             "urls": job_urls(row.id),
         }
@@ -93,6 +95,9 @@ def dataset_view(row: DatasetRow) -> Dataset:
         facts=DataFacts.model_validate(row.facts),
         report=DataReport.model_validate(row.report),
         created_at=row.created_at,
+        deleted_at=row.deleted_at,
+        purge_at=row.purge_at,
+        missing_at=row.missing_at,
     )
 
 
@@ -101,13 +106,14 @@ def model_view(row: ModelRow) -> Model:
     config = STORED_CONFIG.validate_python(row.config)
     facts = config.facts if isinstance(config, ModelConfig) else config
     classes, outputs = answers_in(config)
+    made_by = row.job_id or row.former_job_id
     return Model.model_validate(
         {
             "id": row.id,
             "name": row.name,
             "role": row.role,
-            "origin": "upload" if row.job_id is None else "job",
-            "job_id": row.job_id,
+            "origin": "upload" if made_by is None else "job",
+            "job_id": made_by,
             "format": row.format,
             "network": network_in_words(config),
             "task": facts.task,
@@ -121,6 +127,9 @@ def model_view(row: ModelRow) -> Model:
             "sha256": row.sha256,
             "accuracy": row.accuracy,
             "created_at": row.created_at,
+            "deleted_at": row.deleted_at,
+            "purge_at": row.purge_at,
+            "missing_at": row.missing_at,
         }
     )
 
@@ -135,6 +144,7 @@ def artifact_view(row: ArtifactRow) -> Artifact:
         media_type=media_type(row),
         url=f"{job_urls(row.job_id).artifacts}/{row.name}",
         created_at=row.created_at,
+        missing_at=row.missing_at,
     )
 
 

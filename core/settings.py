@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(default=2, ge=0)
     """Pause before the second attempt; each further pause is four times as long."""
 
+    trash_days: float = Field(default=7, ge=0)
+    """How long deleted jobs, datasets and models can be had back before they are removed for good."""
+    retention_job_days: float | None = Field(default=None, gt=0)
+    """Jobs that ended longer ago are put into the trash. None: they stay."""
+    retention_dataset_days: float | None = Field(default=None, gt=0)
+    """Datasets that came longer ago, and that no job has named since, are put into the trash. None: they stay."""
+    retention_model_days: float | None = Field(default=None, gt=0)
+    """Models that came longer ago, and that taught no job since, are put into the trash. None: they stay."""
+    sweep_seconds: float = Field(default=60, gt=0)
+    """How often the reconciler looks for what is to be expired or removed."""
+
     trainer_threads: int | None = Field(default=None, ge=1)
     """Torch threads of a trainer. None: one per core, or one for work too small to share. The same number gives the
     same bits."""

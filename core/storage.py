@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
 
 import obstore
@@ -66,8 +66,7 @@ class LocalStorage:
         target = self._path(key)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with source.open("rb") as src, part.open("wb") as dst:
+            with source.open("rb") as src, _opened_below(part) as dst:
                 shutil.copyfileobj(src, dst, CHUNK_BYTES)
                 dst.flush()
                 os.fsync(dst.fileno())
@@ -102,11 +101,17 @@ class LocalStorage:
         return path
 
     def delete(self, key: str) -> None:
-        """Remove one file."""
+        """Remove one file, and the folders it leaves empty."""
+        path = self._path(key)
         try:
-            self._path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
             raise Unavailable("The storage could not remove a file.", hint="Check the folder's permissions.") from error
+        with suppress(OSError):  # one that is not empty
+            for folder in path.parents:
+                if folder == self.root.resolve():
+                    break
+                folder.rmdir()
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove a folder."""
@@ -206,6 +211,15 @@ class ObjectStorage:
             raise Unavailable(
                 "The object store cannot be written.", hint="Check its address, bucket and credentials."
             ) from error
+
+
+def _opened_below(path: Path) -> BinaryIO:
+    """A new file in a folder that is made if need be; whoever empties the folder may remove it at any moment."""
+    for _ in range(10):
+        with suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("wb")
+    raise FileNotFoundError(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,3 +20,5 @@ class ArtifactRow(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    missing_at: Mapped[datetime | None]
+    """When `fsck` found that the file is lost."""

@@ -7,10 +7,12 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
+from models.trashable import Trashable
 
 
-class DatasetRow(Base):
-    """A dataset whose file is in the storage. There is no row without a checked file."""
+class DatasetRow(Trashable, Base):
+    """A dataset whose file is in the storage. There is no row without a checked file, but for what stays of a purged
+    one (`purging_at`) as long as a job names it."""
 
     __tablename__ = "dataset"
     __table_args__ = (Index("ix_dataset_project_builtin", "project_id", "builtin", unique=True),)
@@ -27,3 +29,5 @@ class DatasetRow(Base):
     facts: Mapped[dict[str, Any]]
     report: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    missing_at: Mapped[datetime | None]
+    """When `fsck` found that its file is lost."""

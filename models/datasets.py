@@ -40,10 +40,12 @@ def add(
     return row
 
 
-def get(session: Session, project_id: str, dataset_id: str) -> DatasetRow | None:
-    """A dataset of this project."""
-    query = select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.project_id == project_id)
-    return session.scalars(query).one_or_none()
+def get(session: Session, project_id: str, dataset_id: str, *, share: bool = False) -> DatasetRow | None:
+    """A dataset of this project, in the trash or not. `share`: it does not change until the transaction ends."""
+    query = select(DatasetRow).where(
+        DatasetRow.id == dataset_id, DatasetRow.project_id == project_id, DatasetRow.purging_at.is_(None)
+    )
+    return session.scalars(query.with_for_update(read=True) if share else query).one_or_none()
 
 
 def by_builtin(session: Session, project_id: str, builtin: str) -> DatasetRow | None:
@@ -52,9 +54,15 @@ def by_builtin(session: Session, project_id: str, builtin: str) -> DatasetRow | 
     return session.scalars(query).one_or_none()
 
 
-def page(session: Session, project_id: str, *, before: str | None, limit: int) -> list[DatasetRow]:
-    """Datasets newest first; one more than `limit` tells that there are more."""
-    query = select(DatasetRow).where(DatasetRow.project_id == project_id)
+def page(
+    session: Session, project_id: str, *, before: str | None, limit: int, deleted: bool = False
+) -> list[DatasetRow]:
+    """Datasets (`deleted`: those in the trash) newest first; one more than `limit` tells that there are more."""
+    query = select(DatasetRow).where(
+        DatasetRow.project_id == project_id,
+        DatasetRow.purging_at.is_(None),
+        DatasetRow.deleted_at.is_not(None) if deleted else DatasetRow.deleted_at.is_(None),
+    )
     if before is not None:
         query = query.where(DatasetRow.id < before)
     return list(session.scalars(query.order_by(DatasetRow.id.desc()).limit(limit + 1)))

@@ -80,7 +80,9 @@ class _LocalConnection:
 
 
 def _statement() -> Select[str, int]:
-    its_job = and_(JobRow.id == bindparam("job_id"), JobRow.project_id == ApiKeyRow.project_id)
+    its_job = and_(
+        JobRow.id == bindparam("job_id"), JobRow.project_id == ApiKeyRow.project_id, JobRow.purging_at.is_(None)
+    )
     return (
         select(ApiKeyRow.project_id, JobRow.version)
         .outerjoin(JobRow, its_job)

@@ -7,12 +7,13 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
+from models.trashable import Trashable
 from stillhouse.spec.states import FINAL
 
 _FINAL = ", ".join(f"'{status.value}'" for status in sorted(FINAL))
 
 
-class JobRow(Base):
+class JobRow(Trashable, Base):
     """One job. Its status is written by `models.lifecycle` alone."""
 
     __tablename__ = "job"
@@ -26,6 +27,13 @@ class JobRow(Base):
             "id",
             sqlite_where=text(f"status NOT IN ({_FINAL})"),
             postgresql_where=text(f"status NOT IN ({_FINAL})"),
+        ),
+        Index("ix_job_dataset", "dataset_id"),
+        Index(
+            "ix_job_trash",
+            "purge_at",
+            sqlite_where=text("deleted_at IS NOT NULL"),
+            postgresql_where=text("deleted_at IS NOT NULL"),
         ),
         CheckConstraint(f"(status IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished_iff_final"),
         CheckConstraint("status NOT IN ('running', 'cancelling') OR lease_until IS NOT NULL", name="active_has_lease"),

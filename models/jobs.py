@@ -23,6 +23,8 @@ class JobFilter:
     statuses: tuple[JobStatus, ...] = ()
     name: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    deleted: bool = False
+    """Those in the trash, instead of all others."""
 
 
 def create(session: Session, project_id: str, *, spec: JobSpec, resolved: JobSpec, dataset_id: str) -> JobRow:
@@ -59,13 +61,18 @@ def create(session: Session, project_id: str, *, spec: JobSpec, resolved: JobSpe
 
 
 def get(session: Session, project_id: str, job_id: str) -> JobRow | None:
-    """A job of this project."""
-    return session.scalars(select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project_id)).one_or_none()
+    """A job of this project, in the trash or not."""
+    query = select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project_id, JobRow.purging_at.is_(None))
+    return session.scalars(query).one_or_none()
 
 
 def page(session: Session, project_id: str, wanted: JobFilter, *, before: str | None, limit: int) -> list[JobRow]:
     """Jobs newest first, from the one made just before `before`. One more than `limit` tells that there are more."""
-    query = select(JobRow).where(JobRow.project_id == project_id)
+    query = select(JobRow).where(
+        JobRow.project_id == project_id,
+        JobRow.purging_at.is_(None),
+        JobRow.deleted_at.is_not(None) if wanted.deleted else JobRow.deleted_at.is_(None),
+    )
     if before is not None:
         query = query.where(JobRow.id < before)
     if wanted.statuses:

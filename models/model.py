@@ -7,9 +7,10 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Json
+from models.trashable import Trashable
 
 
-class ModelRow(Base):
+class ModelRow(Trashable, Base):
     """One model. Its weights are an artifact of the job that made it, or a file of its own when it was uploaded."""
 
     __tablename__ = "model"
@@ -18,6 +19,8 @@ class ModelRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    former_job_id: Mapped[str | None] = mapped_column(String(40))
+    """The job that made it, once that was purged."""
     name: Mapped[str] = mapped_column(String(100))
     role: Mapped[str] = mapped_column(String(10))
     format: Mapped[str] = mapped_column(String(20), server_default="stillhouse")
@@ -28,3 +31,5 @@ class ModelRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     accuracy: Mapped[float | None]
     created_at: Mapped[datetime]
+    missing_at: Mapped[datetime | None]
+    """When `fsck` found that its file is lost."""

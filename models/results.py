@@ -43,15 +43,23 @@ def add_teacher(
     return row
 
 
-def model(session: Session, project_id: str, model_id: str) -> ModelRow | None:
-    """A model of this project."""
-    query = select(ModelRow).where(ModelRow.id == model_id, ModelRow.project_id == project_id)
-    return session.scalars(query).one_or_none()
+def model(session: Session, project_id: str, model_id: str, *, share: bool = False) -> ModelRow | None:
+    """A model of this project, in the trash or not. `share`: it does not change until the transaction ends."""
+    query = select(ModelRow).where(
+        ModelRow.id == model_id, ModelRow.project_id == project_id, ModelRow.purging_at.is_(None)
+    )
+    return session.scalars(query.with_for_update(read=True) if share else query).one_or_none()
 
 
-def models_page(session: Session, project_id: str, *, before: str | None, limit: int) -> list[ModelRow]:
-    """Models newest first; one more than `limit` tells that there are more."""
-    query = select(ModelRow).where(ModelRow.project_id == project_id)
+def models_page(
+    session: Session, project_id: str, *, before: str | None, limit: int, deleted: bool = False
+) -> list[ModelRow]:
+    """Models (`deleted`: those in the trash) newest first; one more than `limit` tells that there are more."""
+    query = select(ModelRow).where(
+        ModelRow.project_id == project_id,
+        ModelRow.purging_at.is_(None),
+        ModelRow.deleted_at.is_not(None) if deleted else ModelRow.deleted_at.is_(None),
+    )
     if before is not None:
         query = query.where(ModelRow.id < before)
     return list(session.scalars(query.order_by(ModelRow.id.desc()).limit(limit + 1)))

@@ -10,6 +10,7 @@ from models.job import JobRow
 from models.metric import MetricRow
 from models.model import ModelRow
 from models.project import ProjectRow
+from models.storage_hold import StorageHoldRow
 from models.teacher_output import TeacherOutputRow, TeacherOutputUseRow
 from models.webhook_delivery import WebhookDeliveryRow
 from models.worker import WorkerRow
@@ -27,6 +28,7 @@ __all__ = [
     "MetricRow",
     "ModelRow",
     "ProjectRow",
+    "StorageHoldRow",
     "TeacherOutputRow",
     "TeacherOutputUseRow",
     "WebhookDeliveryRow",

@@ -1,5 +1,5 @@
 """The reconciler: makes the queue agree with the rows, and tells webhooks. Any number may run; none is needed for what
-is already running.
+is already running. Beside it, in a thread, `worker.retention` sweeps.
 
 `python -m worker.reconciler` runs one until it is told to stop.
 """
@@ -19,8 +19,9 @@ from core.outbound import Guard
 from core.pinned import Poster
 from core.sealing import Sealer
 from core.settings import Settings
+from core.storage import make_storage
 from models import jobs, lifecycle
-from worker import webhooks
+from worker import retention, webhooks
 
 log = structlog.get_logger()
 
@@ -72,6 +73,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.resolved_database_url)
     courier = webhooks.Courier(database, Poster(Guard.of(settings)), Sealer.of(settings))
     couriers = webhooks.start(courier, stop, every_seconds=settings.reconcile_seconds)
+    # In a thread of its own: a slow storage must not hold up leases.
+    sweeper = (database, make_storage(settings), settings, stop)
+    threading.Thread(target=retention.run, args=sweeper, name="retention", daemon=True).start()
     doorbell = Doorbell(settings)
     settings.reconciler_beat.parent.mkdir(parents=True, exist_ok=True)
     passes = 0

@@ -31,7 +31,7 @@ def list_artifacts(job_id: str, project: Project, parts: InParts) -> Page[Artifa
         200: {"description": "The file.", "content": {"application/octet-stream": _BINARY}},
         206: {"description": "The range asked for.", "content": {"application/octet-stream": _BINARY}},
         304: {"description": "The caller has it already (If-None-Match)."},
-        **declared(404, 409, 416),
+        **declared(404, 409, 410, 416),
     },
 )
 def get_artifact(job_id: str, name: str, project: Project, parts: InParts, request: Request) -> Response:
@@ -45,7 +45,7 @@ def get_artifact(job_id: str, name: str, project: Project, parts: InParts, reque
     responses={
         200: {"description": "All files of the job.", "content": {"application/zip": _BINARY}},
         304: {"description": "The caller has it already (If-None-Match)."},
-        **declared(404, 409),
+        **declared(404, 409, 410),
     },
 )
 def get_bundle(job_id: str, project: Project, parts: InParts, request: Request) -> Response:

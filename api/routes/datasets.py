@@ -1,4 +1,4 @@
-"""/v1/datasets: upload, look, list."""
+"""/v1/datasets: upload, look, list, delete, restore."""
 
 from functools import partial
 from typing import Annotated
@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from api.auth import Project
 from api.parts import InParts
 from api.problems import declared
-from api.services import datasets, ingesting, uploads
+from api.services import datasets, ingesting, trash, uploads
 from api.services.ingesting import UploadQuery
-from api.services.paging import PageQuery
+from api.services.paging import TrashQuery
 from api.views import dataset_view
 from stillhouse.spec.views import Dataset, Page
 
@@ -37,7 +37,7 @@ async def create_dataset(
 
 
 @router.get("", responses=declared(410))
-def list_datasets(project: Project, parts: InParts, query: Annotated[PageQuery, Query()]) -> Page[Dataset]:
+def list_datasets(project: Project, parts: InParts, query: Annotated[TrashQuery, Query()]) -> Page[Dataset]:
     """Datasets, newest first."""
     return datasets.page(parts, project, query)
 
@@ -46,3 +46,16 @@ def list_datasets(project: Project, parts: InParts, query: Annotated[PageQuery, 
 def get_dataset(dataset_id: str, project: Project, parts: InParts) -> Dataset:
     """A dataset: its facts, and the report of what was found in it."""
     return dataset_view(datasets.find(parts, project, dataset_id))
+
+
+@router.delete("/{dataset_id}", responses=declared(404, 409))
+def delete_dataset(dataset_id: str, project: Project, parts: InParts) -> Dataset:
+    """Put a dataset no job needs now into the trash. Until `purge_at` it can be restored; then its file is removed for
+    good, and the teacher outputs kept of it. Reports of jobs that ran on it stay. Harmless when repeated."""
+    return dataset_view(trash.delete_dataset(parts, project, dataset_id))
+
+
+@router.post("/{dataset_id}/restore", responses=declared(404))
+def restore_dataset(dataset_id: str, project: Project, parts: InParts) -> Dataset:
+    """Take a dataset out of the trash. Harmless when repeated."""
+    return dataset_view(trash.restore_dataset(parts, project, dataset_id))

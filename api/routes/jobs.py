@@ -1,4 +1,4 @@
-"""/v1/jobs: submit, look, list, cancel."""
+"""/v1/jobs: submit, look, list, cancel, delete, restore."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from api.auth import Project, bearer
 from api.bodies import Body
 from api.parts import InParts
 from api.problems import declared
-from api.services import jobs
+from api.services import jobs, trash
 from api.services.jobs import JobsQuery
 from api.views import job_json
 from models.job import JobRow
@@ -90,6 +90,19 @@ def cancel_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Ask a job to stop. Harmless when repeated."""
     row = jobs.cancel(parts, project, job_id)
     return _job(row, status_code=200 if JobStatus(row.status).final else 202)
+
+
+@router.delete("/{job_id}", response_model=Job, responses=declared(404, 409))
+def delete_job(job_id: str, project: Project, parts: InParts) -> Response:
+    """Put a job that is over into the trash, with its files. Until `purge_at` it can be restored, and looked at by its
+    id; then it is removed for good. Models it made stay. Harmless when repeated."""
+    return _job(trash.delete_job(parts, project, job_id))
+
+
+@router.post("/{job_id}/restore", response_model=Job, responses=declared(404))
+def restore_job(job_id: str, project: Project, parts: InParts) -> Response:
+    """Take a job out of the trash. Harmless when repeated."""
+    return _job(trash.restore_job(parts, project, job_id))
 
 
 def _job(row: JobRow, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""/v1/models: what the service holds, ready to teach: upload, look, list."""
+"""/v1/models: what the service holds, ready to teach: upload, look, list, delete, restore."""
 
 from functools import partial
 from typing import Annotated
@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from api.auth import Project
 from api.parts import InParts
 from api.problems import declared
-from api.services import models, teachers, uploads
-from api.services.paging import PageQuery
+from api.services import models, teachers, trash, uploads
+from api.services.paging import TrashQuery
 from api.services.teachers import ModelQuery
 from api.views import model_view
 from stillhouse.spec.views import Model, Page
@@ -41,7 +41,7 @@ async def create_model(
 
 
 @router.get("", responses=declared(410))
-def list_models(project: Project, parts: InParts, query: Annotated[PageQuery, Query()]) -> Page[Model]:
+def list_models(project: Project, parts: InParts, query: Annotated[TrashQuery, Query()]) -> Page[Model]:
     """Models, newest first."""
     return models.page(parts, project, query)
 
@@ -50,3 +50,17 @@ def list_models(project: Project, parts: InParts, query: Annotated[PageQuery, Qu
 def get_model(model_id: str, project: Project, parts: InParts) -> Model:
     """A model. Its id can be the teacher of a job."""
     return model_view(models.find(parts, project, model_id))
+
+
+@router.delete("/{model_id}", responses=declared(404, 409))
+def delete_model(model_id: str, project: Project, parts: InParts) -> Model:
+    """Put a model that teaches no job now into the trash. Until `purge_at` it can be restored; then it is removed for
+    good. Its file stays as long as it is also an artifact of its job, and reports that name it stay. Harmless when
+    repeated."""
+    return model_view(trash.delete_model(parts, project, model_id))
+
+
+@router.post("/{model_id}/restore", responses=declared(404))
+def restore_model(model_id: str, project: Project, parts: InParts) -> Model:
+    """Take a model out of the trash. Harmless when repeated."""
+    return model_view(trash.restore_model(parts, project, model_id))

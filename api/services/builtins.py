@@ -9,7 +9,7 @@ from api.parts import Parts
 from api.problems import server_fault
 from api.services.ingesting import Source, store
 from api.services.workspace import working_folder
-from models import datasets
+from models import datasets, trash
 from models.dataset import DatasetRow
 from stillhouse.spec.errors import InvalidData, TooLarge, UnsupportedMedia
 
@@ -45,4 +45,20 @@ def _store(parts: Parts, project_id: str, builtin: str) -> DatasetRow:
 
 def _found(parts: Parts, project_id: str, builtin: str) -> DatasetRow | None:
     with parts.database.read() as session:
-        return datasets.by_builtin(session, project_id, builtin)
+        row = datasets.by_builtin(session, project_id, builtin)
+    if row is None or (row.deleted_at is None and row.missing_at is None):
+        return row
+    return _taken_up(parts, project_id, row.id)
+
+
+def _taken_up(parts: Parts, project_id: str, dataset_id: str) -> DatasetRow | None:
+    """A copy that lies in the trash comes out of it; one whose file is lost makes way for a new one."""
+    with parts.database.write() as session:
+        row = trash.locked(session, DatasetRow, project_id, dataset_id)
+        if row is None:
+            return None
+        if row.missing_at is not None:
+            row.builtin = None
+            return None
+        trash.take_out(session, row)
+    return row

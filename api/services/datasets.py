@@ -3,7 +3,7 @@
 import re
 
 from api.parts import Parts
-from api.services.paging import PageQuery, page_of, start_of
+from api.services.paging import TrashQuery, page_of, start_of
 from api.views import dataset_view
 from models import datasets
 from models.dataset import DatasetRow
@@ -13,11 +13,11 @@ from stillhouse.spec.views import Dataset, Page
 _ID = re.compile(r"ds_[0-9a-hjkmnp-tv-z]{26}")
 
 
-def page(parts: Parts, project_id: str, query: PageQuery) -> Page[Dataset]:
+def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Dataset]:
     """A page of datasets."""
     before = start_of(parts, project_id, "datasets", query)
     with parts.database.read() as session:
-        rows = datasets.page(session, project_id, before=before, limit=query.limit)
+        rows = datasets.page(session, project_id, before=before, limit=query.limit, deleted=query.deleted)
     return page_of(parts, project_id, "datasets", query, rows, dataset_view)
 
 
@@ -28,5 +28,10 @@ def find(parts: Parts, project_id: str, dataset_id: str) -> DatasetRow:
         with parts.database.read() as session:
             row = datasets.get(session, project_id, dataset_id)
     if row is None:
-        raise NotFound("There is no such dataset.", hint="GET /v1/datasets lists yours.")
+        raise missing()
     return row
+
+
+def missing() -> NotFound:
+    """The answer when there is no such dataset for this caller."""
+    return NotFound("There is no such dataset.", hint="GET /v1/datasets lists yours.")

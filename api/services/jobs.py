@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.bodies import JsonBody
 from api.parts import Parts
 from api.services import specs
-from api.services.paging import PageQuery, page_of, start_of
+from api.services.paging import TrashQuery, page_of, start_of
 from api.views import job_view
 from models import jobs, lifecycle
 from models.job import JobRow
@@ -28,7 +28,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(Labels)
 
 
-class JobsQuery(PageQuery):
+class JobsQuery(TrashQuery):
     """Which jobs a list shows. Filters are joined by and; several statuses by or."""
 
     status: Annotated[tuple[str, ...], LaxTuple, Field(max_length=20)] = ()
@@ -63,6 +63,7 @@ class JobsQuery(PageQuery):
             statuses=tuple(JobStatus(name) for name in self.status),
             name=self.name,
             labels=tuple((key, value) for key, _, value in pairs),
+            deleted=self.deleted,
         )
 
 
@@ -144,6 +145,7 @@ def cancel(parts: Parts, project_id: str, job_id: str) -> JobRow:
 
 def _record(parts: Parts, project_id: str, fitted: specs.Fitted, idempotency_key: str | None, digest: str) -> JobRow:
     with parts.database.write() as session:
+        specs.hold_inputs(session, project_id, fitted)
         row = jobs.create(session, project_id, spec=fitted.spec, resolved=fitted.resolved, dataset_id=fitted.dataset.id)
         if idempotency_key is not None:
             jobs.remember(session, project_id, idempotency_key, body_sha256=digest, job_id=row.id)

@@ -21,6 +21,13 @@ class PageQuery(Contract, strict=False):
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
 
 
+class TrashQuery(PageQuery):
+    """Which page of a list of things that can be deleted."""
+
+    deleted: bool = False
+    """true: what is in the trash. false: everything else."""
+
+
 class HasId(Protocol):
     """A row of a list."""
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from api.bodies import MAX_ERRORS, JsonBody
 from api.parts import Parts
@@ -97,6 +98,16 @@ def warnings(fitted: Fitted) -> list[str]:
     return found
 
 
+def hold_inputs(session: Session, project_id: str, fitted: Fitted) -> None:
+    """Look again, in the transaction that adds the job, that dataset and teachers are there; they stay until it has
+    ended, and after that because the job needs them. Raises InvalidSpec."""
+    ref = fitted.spec.dataset
+    _usable(ref, datasets.get(session, project_id, fitted.dataset.id, share=True))
+    for pointer, member in member_pointers(fitted.spec.teacher):
+        if member.model is not None:
+            _usable_teacher(pointer, member.model, results.model(session, project_id, member.model, share=True))
+
+
 def _check_webhook(parts: Parts, spec: JobSpec) -> None:
     """Judge the URL as far as that goes without a look-up; the worker judges it again when it calls."""
     if spec.webhook is None:
@@ -112,7 +123,10 @@ def _dataset(parts: Parts, project_id: str, ref: DatasetRef) -> DatasetRow:
         return builtins.stored(parts, project_id, ref.builtin)
     assert ref.id is not None  # the model holds: exactly one
     with parts.database.read() as session:
-        row = datasets.get(session, project_id, ref.id)
+        return _usable(ref, datasets.get(session, project_id, ref.id))
+
+
+def _usable(ref: DatasetRef, row: DatasetRow | None) -> DatasetRow:
     if row is None:
         raise InvalidSpec.at(
             "/dataset/id",
@@ -120,7 +134,17 @@ def _dataset(parts: Parts, project_id: str, ref: DatasetRef) -> DatasetRow:
             f"There is no dataset {ref.id}.",
             hint="GET /v1/datasets lists yours; POST /v1/datasets adds one.",
         )
+    _refuse_trashed("/dataset/builtin" if ref.id is None else "/dataset/id", "dataset", row)
     return row
+
+
+def _refuse_trashed(pointer: str, what: str, row: DatasetRow | ModelRow) -> None:
+    if row.deleted_at is not None:
+        hint = f"POST /v1/{what}s/{row.id}/restore takes it out again."
+        raise InvalidSpec.at(pointer, f"deleted_{what}", f"The {what} {row.id} is in the trash.", hint=hint)
+    if row.missing_at is not None:
+        detail = f"The file of the {what} {row.id} is lost."
+        raise InvalidSpec.at(pointer, f"lost_{what}", detail, hint="Upload it again and use the new id.")
 
 
 def _check_splits(ref: DatasetRef, facts: DataFacts) -> None:
@@ -135,15 +159,20 @@ def _teacher(parts: Parts, project_id: str, pointer: str, member: Member) -> Hel
     if member.model is None:
         return None
     with parts.database.read() as session:
-        row: ModelRow | None = results.model(session, project_id, member.model)
+        row = _usable_teacher(pointer, member.model, results.model(session, project_id, member.model))
+    return STORED_CONFIG.validate_python(row.config)
+
+
+def _usable_teacher(pointer: str, model_id: str, row: ModelRow | None) -> ModelRow:
     if row is None:
         raise InvalidSpec.at(
             f"{pointer}/model",
             "unknown_model",
-            f"There is no model {member.model}.",
+            f"There is no model {model_id}.",
             hint="GET /v1/models lists yours; POST /v1/models adds one, and every finished job its student.",
         )
-    return STORED_CONFIG.validate_python(row.config)
+    _refuse_trashed(f"{pointer}/model", "model", row)
+    return row
 
 
 def _teacher_parameters(fitted: Fitted) -> int:

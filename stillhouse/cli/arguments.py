@@ -11,6 +11,7 @@ from stillhouse.spec.views import Job
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job, or `last` for the newest.")]
 Count = Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")]
+Deleted = Annotated[bool, typer.Option("--deleted", help="Those in the trash, instead of all others.")]
 
 _FULL_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
 

@@ -8,14 +8,14 @@ from rich.console import Group
 from rich.text import Text
 
 from stillhouse.cli import exits, session
-from stillhouse.cli.arguments import Count, as_option
+from stillhouse.cli.arguments import Count, Deleted, as_option
 from stillhouse.cli.pull import progress_bars
-from stillhouse.cli.render import dataset_view, datasets_table
+from stillhouse.cli.render import dataset_view, datasets_table, trashed
 from stillhouse.cli.session import AsJson
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.upload import UploadFormat
 
-app = typer.Typer(help="Upload and look at datasets.", no_args_is_help=True)
+app = typer.Typer(help="Upload, look at and delete datasets.", no_args_is_help=True)
 
 DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of a dataset.")]
 
@@ -76,13 +76,14 @@ def add_dataset(
 @app.command("ls")
 def list_datasets(
     context: typer.Context,
+    deleted: Deleted = False,
     count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List datasets, newest first."""
     speak = session.of(context)
     with speak.client() as client:
-        datasets = list(client.datasets.list(limit=count))
+        datasets = list(client.datasets.list(deleted=deleted, limit=count))
     speak.answer(datasets, lambda: datasets_table(datasets) if datasets else Text("No datasets."))
 
 
@@ -93,3 +94,21 @@ def show_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = F
     with speak.client() as client:
         found = client.datasets.get(dataset)
     speak.answer(found, lambda: dataset_view(found))
+
+
+@app.command("rm")
+def delete_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = False) -> None:
+    """Put a dataset no job needs now into the trash. Reports of jobs that ran on it stay."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.datasets.delete(dataset)
+    speak.answer(found, lambda: trashed(found))
+
+
+@app.command("restore")
+def restore_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = False) -> None:
+    """Take a dataset out of the trash."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.datasets.restore(dataset)
+    speak.answer(found, lambda: trashed(found))

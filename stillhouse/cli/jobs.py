@@ -6,14 +6,14 @@ import typer
 from rich.text import Text
 
 from stillhouse.cli import session
-from stillhouse.cli.arguments import Count, JobId, job_of, labels_of
-from stillhouse.cli.render import job_view, jobs_table
+from stillhouse.cli.arguments import Count, Deleted, JobId, job_of, labels_of
+from stillhouse.cli.render import job_view, jobs_table, trashed
 from stillhouse.cli.session import AsJson
 from stillhouse.cli.text import clean
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.states import JobStatus
 
-app = typer.Typer(help="List, look at and stop jobs.", no_args_is_help=True)
+app = typer.Typer(help="List, look at, stop and delete jobs.", no_args_is_help=True)
 
 
 @app.command("ls")
@@ -24,14 +24,15 @@ def list_jobs(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Only jobs of exactly this name.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Only jobs with this label: key=value. Repeatable.")] = None,
+    deleted: Deleted = False,
     count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     speak = session.of(context)
     with speak.client() as client:
-        found = client.jobs.list(status=_statuses(status or []), name=name, labels=labels_of(label or []), limit=count)
-        jobs = list(found)
+        wanted, labels = _statuses(status or []), labels_of(label or [])
+        jobs = list(client.jobs.list(status=wanted, name=name, labels=labels, deleted=deleted, limit=count))
     speak.answer(jobs, lambda: jobs_table(jobs) if jobs else Text("No jobs."))
 
 
@@ -51,6 +52,32 @@ def cancel_job(context: typer.Context, job: JobId, as_json: AsJson = False) -> N
     with speak.client() as client:
         found = client.jobs.cancel(job_of(client, job))
     speak.answer(found, lambda: Text(clean(f"{found.id} {found.status}: {found.status_text}")))
+
+
+@app.command("rm")
+def delete_job(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put a job that is over into the trash, with its files. Models it made stay."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.jobs.delete(job)
+    speak.answer(found, lambda: trashed(found))
+
+
+@app.command("restore")
+def restore_job(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take a job out of the trash."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.jobs.restore(job)
+    speak.answer(found, lambda: trashed(found))
 
 
 @app.command("log")

@@ -7,15 +7,17 @@ import typer
 from rich.text import Text
 
 from stillhouse.cli import exits, session
-from stillhouse.cli.arguments import Count, as_option
+from stillhouse.cli.arguments import Count, Deleted, as_option
 from stillhouse.cli.pull import progress_bars
-from stillhouse.cli.render import model_view, models_table
+from stillhouse.cli.render import model_view, models_table, trashed
 from stillhouse.cli.session import AsJson
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.teachers import TeacherFormat
 from stillhouse.spec.teachers.preprocessing import Fit, Interpolation
 
-app = typer.Typer(help="Upload teachers, and look at models: each can be a job's teacher.", no_args_is_help=True)
+app = typer.Typer(help="Upload teachers, look at and delete models: each can be a job's teacher.", no_args_is_help=True)
+
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model.")]
 
 
 @app.command("upload")
@@ -87,20 +89,21 @@ def upload_model(
 @app.command("ls")
 def list_models(
     context: typer.Context,
+    deleted: Deleted = False,
     count: Count = 20,
     as_json: AsJson = False,
 ) -> None:
     """List models, newest first."""
     speak = session.of(context)
     with speak.client() as client:
-        models = list(client.models.list(limit=count))
+        models = list(client.models.list(deleted=deleted, limit=count))
     speak.answer(models, lambda: models_table(models) if models else Text("No models."))
 
 
 @app.command("show")
 def show_model(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model.")],
+    model: ModelId,
     as_json: AsJson = False,
 ) -> None:
     """Show one model: its network, its data, how to feed it."""
@@ -108,3 +111,21 @@ def show_model(
     with speak.client() as client:
         found = client.models.get(model)
     speak.answer(found, lambda: model_view(found))
+
+
+@app.command("rm")
+def delete_model(context: typer.Context, model: ModelId, as_json: AsJson = False) -> None:
+    """Put a model that teaches no job now into the trash. Reports that name it stay."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.models.delete(model)
+    speak.answer(found, lambda: trashed(found))
+
+
+@app.command("restore")
+def restore_model(context: typer.Context, model: ModelId, as_json: AsJson = False) -> None:
+    """Take a model out of the trash."""
+    speak = session.of(context)
+    with speak.client() as client:
+        found = client.models.restore(model)
+    speak.answer(found, lambda: trashed(found))

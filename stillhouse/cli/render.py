@@ -78,6 +78,14 @@ def failure_panel(error: JobError) -> Panel:
     return Panel(body, title=Text(f"failed: {clean(error.code)}"), title_align="left", border_style="red")
 
 
+def trashed(thing: Job | Dataset | Model) -> Text:
+    """Where a deleted or restored thing is now."""
+    if thing.purge_at is None:
+        return Text(f"{thing.id} is not in the trash.")
+    until = f"{thing.purge_at:%Y-%m-%d %H:%M} UTC"
+    return Text(f"{thing.id} is in the trash; until {until} `{thing.object}s restore` takes it out again.")
+
+
 def job_view(job: Job) -> RenderableType:
     """Everything about one job."""
     facts = Table.grid(padding=(0, 2))
@@ -92,6 +100,8 @@ def job_view(job: Job) -> RenderableType:
     if job.started_at is not None:
         ended = f", took {duration((job.finished_at - job.started_at).total_seconds())}" if job.finished_at else ""
         rows.append(("started", f"{job.started_at:%Y-%m-%d %H:%M:%S} UTC, attempt {job.attempt}{ended}"))
+    if job.deleted_at is not None:
+        rows.append(("deleted", trashed(job)))
     if job.labels:
         rows.append(("labels", clean(" ".join(f"{key}={value}" for key, value in job.labels.items()))))
     rows += [(role, id) for role, id in (("student", job.student_model_id), ("teacher", job.teacher_model_id)) if id]

@@ -67,6 +67,22 @@ class Datasets:
         """One dataset, with its facts and data report. Raises NotFound."""
         return parse(Dataset, self._transport.get(f"/v1/datasets/{quote(dataset_id, safe='')}"))
 
-    def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
-        """Datasets, newest first."""
-        return each(self._transport, "/v1/datasets", Dataset, limit=limit)
+    def list(self, *, deleted: bool = False, limit: int | None = None) -> Iterator[Dataset]:
+        """Datasets, newest first. `deleted`: those in the trash, instead of all others."""
+        return each(
+            self._transport, "/v1/datasets", Dataset, params={"deleted": "true" if deleted else None}, limit=limit
+        )
+
+    def delete(self, dataset_id: str) -> Dataset:
+        """Put a dataset into the trash; until its `purge_at` it can be restored. Raises NotFound;
+        Conflict while a job needs it."""
+        return parse(
+            Dataset, self._transport.request("DELETE", f"/v1/datasets/{quote(dataset_id, safe='')}", repeatable=True)
+        )
+
+    def restore(self, dataset_id: str) -> Dataset:
+        """Take it out of the trash. Raises NotFound, also when it has been removed for good."""
+        response = self._transport.request(
+            "POST", f"/v1/datasets/{quote(dataset_id, safe='')}/restore", repeatable=True
+        )
+        return parse(Dataset, response)

@@ -53,19 +53,32 @@ class Jobs:
         status: Iterable[JobStatus | str] = (),
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
+        deleted: bool = False,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Jobs, newest first; pages are fetched as the iterator moves. `limit`: at most so many."""
+        """Jobs, newest first; pages are fetched as the iterator moves. `limit`: at most so many. `deleted`: those in
+        the trash, instead of all others."""
         params = {
             "status": ",".join(str(wanted) for wanted in status) or None,
             "name": name,
             "label": [f"{key}:{value}" for key, value in (labels or {}).items()],
+            "deleted": "true" if deleted else None,
         }
         return each(self._transport, "/v1/jobs", Job, params=params, limit=limit)
 
     def cancel(self, job: JobLike) -> Job:
         """Ask for the job to be stopped; asking twice does no harm. Raises JobFinished, NotFound."""
         return parse(Job, self._transport.request("POST", f"{_path(job)}/cancel", repeatable=True))
+
+    def delete(self, job: JobLike) -> Job:
+        """Put a job that is over into the trash; until its `purge_at` it can be restored. Raises NotFound;
+        Conflict while it is not over: cancel it first."""
+        return parse(Job, self._transport.request("DELETE", _path(job), repeatable=True))
+
+    def restore(self, job: JobLike) -> Job:
+        """Take it out of the trash. Raises NotFound, also when it has been removed for good."""
+        response = self._transport.request("POST", f"{_path(job)}/restore", repeatable=True)
+        return parse(Job, response)
 
     def wait(
         self,

@@ -95,9 +95,21 @@ class Models:
         """One model. Raises NotFound."""
         return parse(Model, self._transport.get(f"/v1/models/{quote(model_id, safe='')}"))
 
-    def list(self, *, limit: int | None = None) -> Iterator[Model]:
-        """Models, newest first."""
-        return each(self._transport, "/v1/models", Model, limit=limit)
+    def list(self, *, deleted: bool = False, limit: int | None = None) -> Iterator[Model]:
+        """Models, newest first. `deleted`: those in the trash, instead of all others."""
+        return each(self._transport, "/v1/models", Model, params={"deleted": "true" if deleted else None}, limit=limit)
+
+    def delete(self, model_id: str) -> Model:
+        """Put a model into the trash; until its `purge_at` it can be restored. Raises NotFound;
+        Conflict while a job is taught by it."""
+        return parse(
+            Model, self._transport.request("DELETE", f"/v1/models/{quote(model_id, safe='')}", repeatable=True)
+        )
+
+    def restore(self, model_id: str) -> Model:
+        """Take it out of the trash. Raises NotFound, also when it has been removed for good."""
+        response = self._transport.request("POST", f"/v1/models/{quote(model_id, safe='')}/restore", repeatable=True)
+        return parse(Model, response)
 
 
 def _listed(values: Sequence[object] | str | None) -> tuple[str, ...] | None:

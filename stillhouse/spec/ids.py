@@ -1,12 +1,13 @@
 """Identifiers: a prefix that says what a thing is, then 26 characters that sort by time of creation."""
 
+import re
 import secrets
 import time
 from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-Prefix = Literal["job", "ds", "mdl", "prj", "key", "out", "evt", "req", "wrk"]
+Prefix = Literal["job", "ds", "mdl", "prj", "key", "out", "evt", "req", "wrk", "hld"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 
@@ -20,3 +21,6 @@ def new_id(prefix: Prefix) -> str:
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-hjkmnp-tv-z]{26}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-hjkmnp-tv-z]{26}$")]
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-hjkmnp-tv-z]{26}$")]
+
+ID_PATTERN = re.compile(r"[a-z]{2,3}_[0-9a-hjkmnp-tv-z]{26}")
+"""The form of every id."""

@@ -99,6 +99,10 @@ class Job(View):
     started_at: datetime | None
     """Start of the latest attempt."""
     finished_at: datetime | None
+    deleted_at: datetime | None = None
+    """When it was put into the trash; None: it is not there."""
+    purge_at: datetime | None = None
+    """Until then it can be restored; after that it is removed for good."""
     version: int
     """Grows with every change; the ETag is made of it."""
     urls: JobUrls
@@ -139,6 +143,12 @@ class Dataset(View):
     facts: DataFacts
     report: DataReport
     created_at: datetime
+    deleted_at: datetime | None = None
+    """When it was put into the trash; None: it is not there."""
+    purge_at: datetime | None = None
+    """Until then it can be restored; after that it is removed for good."""
+    missing_at: datetime | None = None
+    """When its file was found to be lost: then it is of no use any more."""
 
 
 class Model(View):
@@ -151,7 +161,7 @@ class Model(View):
     """What it was in the job that made it; what was uploaded is a teacher."""
     origin: Literal["job", "upload"]
     job_id: str | None
-    """The job that made it; None when it was uploaded."""
+    """The job that made it, which may have been deleted since; None when it was uploaded."""
     format: TeacherFormat
     """Of the uploaded file; `stillhouse` for what jobs make."""
     network: str
@@ -173,6 +183,12 @@ class Model(View):
     accuracy: float | None
     """On the test split of the job that made it."""
     created_at: datetime
+    deleted_at: datetime | None = None
+    """When it was put into the trash; None: it is not there."""
+    purge_at: datetime | None = None
+    """Until then it can be restored; after that it is removed for good."""
+    missing_at: datetime | None = None
+    """When its file was found to be lost: then it is of no use any more."""
 
 
 class KeptOutputs(View):
@@ -186,7 +202,7 @@ class KeptOutputs(View):
     teacher_model_id: str | None
     """The model that taught, when the service held it; None when the job trained it, or when there were several."""
     job_id: str
-    """The job that made them."""
+    """The job that made them; when that was deleted, one that read them."""
     part: Literal["train", "held_out"]
     """Of which rows: those of the training split, or those of validation and test, by which the teacher is judged."""
     views: int
@@ -213,6 +229,8 @@ class Artifact(View):
     media_type: str
     url: str
     created_at: datetime
+    missing_at: datetime | None = None
+    """When the file was found to be lost: then it cannot be downloaded."""
 
 
 class Event(View):

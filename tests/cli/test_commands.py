@@ -419,3 +419,22 @@ def test_kept_teacher_outputs_are_listed_and_deleted(say: Here, house: House, tm
     assert say("teacher-outputs", "rm", found["id"], "--json").json() == {"deleted": found["id"]}
     assert say("teacher-outputs", "ls", "--json").json() == []
     assert say("teacher-outputs", "rm", found["id"]).code != 0
+
+
+def test_what_is_deleted_can_be_restored(say: Here, house: House) -> None:
+    with house.client() as client:
+        job = client.jobs.create(SPEC)
+        lease = house.take_up(job.id)
+        refused = say("jobs", "rm", job.id)
+        assert refused.code == 1
+        assert f"/v1/jobs/{job.id}/cancel" in refused.err
+        house.succeed(lease, {})
+        model = client.jobs.get(job).student_model_id
+    assert model is not None
+    for group, id in (("jobs", job.id), ("models", model)):
+        assert f"{group} restore" in say(group, "rm", id).out
+        assert id in say(group, "ls", "--deleted").out
+        assert id not in say(group, "ls").out
+        assert say(group, "restore", id, "--json").json()["deleted_at"] is None
+        assert id in say(group, "ls").out
+    assert say("datasets", "restore", job.dataset_id).code == 0

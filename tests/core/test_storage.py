@@ -129,3 +129,15 @@ def test_a_put_that_fails_leaves_the_old_file_and_no_part(tmp_path: Path, file: 
         storage.put("k", tmp_path / "missing")
     assert b"".join(storage.read("k")) == file.read_bytes()
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["k"]
+
+
+def test_deleting_the_last_file_of_a_folder_removes_the_folder(tmp_path: Path, file: Path) -> None:
+    storage = LocalStorage(tmp_path / "root")
+    for key in ("projects/p/a/x", "projects/p/b/x", "projects/p/b/y"):
+        storage.put(key, file)
+    storage.delete("projects/p/a/x")
+    storage.delete("projects/p/b/x")
+    assert not (tmp_path / "root/projects/p/a").exists()
+    assert (tmp_path / "root/projects/p/b/y").is_file()
+    storage.delete("projects/p/b/y")
+    assert list((tmp_path / "root").iterdir()) == []
