@@ -46,6 +46,13 @@ async def json_body(request: Request, parts: InParts, _caller: Project) -> JsonB
     return JsonBody(raw=raw, value=parse(raw))
 
 
+async def optional_body(request: Request, parts: InParts, caller: Project) -> JsonBody | None:
+    """The body where one may be left out; None when it is empty. Raises what `json_body` raises."""
+    if not declared_length(request) and "transfer-encoding" not in request.headers:
+        return None
+    return await json_body(request, parts, caller)
+
+
 def declared_length(request: Request) -> int | None:
     """Content-Length; the server has checked that it is a number."""
     text = request.headers.get("content-length")
@@ -148,3 +155,4 @@ def _invalid(code: str, detail: str) -> StillhouseError:
 
 
 Body = Annotated[JsonBody, Depends(json_body)]
+OptionalBody = Annotated[JsonBody | None, Depends(optional_body)]

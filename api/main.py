@@ -16,7 +16,19 @@ from api.cursors import Cursors
 from api.middleware import Edge
 from api.parts import Parts
 from api.recent import Recent
-from api.routes import artifacts, catalogue, datasets, following, health, jobs, models, teacher_outputs, webhooks
+from api.routes import (
+    artifacts,
+    catalogue,
+    checkpoints,
+    datasets,
+    following,
+    health,
+    jobs,
+    models,
+    teacher_outputs,
+    verbs,
+    webhooks,
+)
 from api.services import workspace
 from core.broker import Doorbell
 from core.db import Database
@@ -49,7 +61,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Edge, at_hand=polling.at_hand)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
-    for module in (health, datasets, jobs, following, artifacts, models, teacher_outputs, catalogue, webhooks):
+    job_parts = (jobs, verbs, following, checkpoints, artifacts)
+    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks):
         app.include_router(module.router)
     return app
 

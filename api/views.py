@@ -1,6 +1,7 @@
 """From rows to what the service answers with."""
 
 from models.artifact import ArtifactRow
+from models.checkpoint import CheckpointRow
 from models.dataset import DatasetRow
 from models.event import EventRow
 from models.job import JobRow
@@ -15,6 +16,7 @@ from stillhouse.spec.teachers import answers_in, network_in_words
 from stillhouse.spec.teachers.config import STORED_CONFIG
 from stillhouse.spec.views import (
     Artifact,
+    Checkpoint,
     Condition,
     Dataset,
     Event,
@@ -50,6 +52,8 @@ def job_view(row: JobRow) -> Job:
             "verdict": row.verdict,
             "conditions": [Condition.model_validate(item) for item in row.conditions],
             "error": None if row.error is None else JobError.model_validate(row.error),
+            "wish": row.wish,
+            "cloned_from": row.cloned_from,
             "attempt": row.attempt,
             "spec": JobSpec.model_validate(row.spec),
             "resolved": JobSpec.model_validate(row.resolved),
@@ -79,7 +83,13 @@ def job_urls(job_id: str) -> JobUrls:
         log=f"{base}/log",
         artifacts=f"{base}/artifacts",
         bundle=f"{base}/bundle.zip",
+        checkpoints=f"{base}/checkpoints",
         cancel=f"{base}/cancel",
+        pause=f"{base}/pause",
+        resume=f"{base}/resume",
+        finish=f"{base}/finish",
+        retry=f"{base}/retry",
+        clone=f"{base}/clone",
     )
 
 
@@ -145,6 +155,25 @@ def artifact_view(row: ArtifactRow) -> Artifact:
         url=f"{job_urls(row.job_id).artifacts}/{row.name}",
         created_at=row.created_at,
         missing_at=row.missing_at,
+    )
+
+
+def checkpoint_view(row: CheckpointRow) -> Checkpoint:
+    """A checkpoint of a job."""
+    return Checkpoint.model_validate(
+        {
+            "number": row.number,
+            "attempt": row.attempt,
+            "phase": row.phase,
+            "epoch": row.epoch,
+            "step": row.step,
+            "steps": row.steps,
+            "loss": row.loss,
+            "best": row.best,
+            "bytes": row.bytes,
+            "sha256": row.sha256,
+            "created_at": row.created_at,
+        }
     )
 
 

@@ -51,6 +51,9 @@ class JobRow(Trashable, Base):
     spec: Mapped[dict[str, Any]]
     resolved: Mapped[dict[str, Any]]
     labels: Mapped[dict[str, Any]]
+    cloned_from: Mapped[str | None] = mapped_column(String(40))
+    wish: Mapped[str | None] = mapped_column(String(10))
+    """`finish`: stop training now and go on with the best. Other wishes are statuses."""
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
     report: Mapped[dict[str, Any] | None]
     student_model_id: Mapped[str | None] = mapped_column(String(40))

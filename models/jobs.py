@@ -27,7 +27,15 @@ class JobFilter:
     """Those in the trash, instead of all others."""
 
 
-def create(session: Session, project_id: str, *, spec: JobSpec, resolved: JobSpec, dataset_id: str) -> JobRow:
+def create(
+    session: Session,
+    project_id: str,
+    *,
+    spec: JobSpec,
+    resolved: JobSpec,
+    dataset_id: str,
+    cloned_from: str | None = None,
+) -> JobRow:
     """Add a waiting job and its first event."""
     now = db_now(session)
     row = JobRow(
@@ -40,6 +48,7 @@ def create(session: Session, project_id: str, *, spec: JobSpec, resolved: JobSpe
         resolved=resolved.model_dump(mode="json"),
         labels=dict(spec.labels),
         dataset_id=dataset_id,
+        cloned_from=cloned_from,
         created_at=now,
         next_run_at=now,
         event_seq=1,

@@ -4,6 +4,7 @@ A worker's writes are guarded by its lease: the job's id, the worker's and the a
 that returns False changed nothing: somebody else owns the job now, and what the caller holds must be dropped.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.orm import Session
 
-from models import webhooks
+from models import attempts, webhooks
 from models.base import db_now
 from models.event import EventRow
 from models.job import JobRow
 from stillhouse.spec.errors import FAILURE_CODES
 from stillhouse.spec.states import ACTIVE, FINAL, JobStatus
 from stillhouse.spec.views import JobError
+
+_AT_WORK = JobRow.status.in_((JobStatus.RUNNING, JobStatus.PAUSING))
+_LET_GO: dict[str, Any] = {"worker_id": None, "lease_until": None, "phase": None, "progress": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +43,14 @@ class Note:
     data: dict[str, Any] | None = None
 
 
+CANCELLED_NOTE = Note(type="status", message="The job was cancelled.", data={"status": "cancelled"})
+PAUSED_NOTE = Note(type="status", message="The job was paused.", data={"status": "paused"})
+
+
 def add_event(session: Session, job_id: str, note: Note, *, lease: Lease | None = None) -> bool:
     """Append an event, under `lease` when one is given."""
     guards = _held(lease) if lease is not None else []
-    return _write(session, job_id, note, guards, {}) is not None
+    return write(session, job_id, note, guards, {}) is not None
 
 
 def add_events(session: Session, lease: Lease, notes: list[Note]) -> bool:
@@ -63,7 +71,7 @@ def claim(session: Session, job_id: str, worker_id: str, *, lease_seconds: float
     }
     note = Note(type="status", message="A worker took up the job.", data={"status": "running"})
     guards = [JobRow.status == JobStatus.QUEUED, JobRow.next_run_at <= now]
-    attempt = _write(session, job_id, note, guards, values | {"status": JobStatus.RUNNING})
+    attempt = write(session, job_id, note, guards, values | {"status": JobStatus.RUNNING})
     return None if attempt is None else Lease(job_id=job_id, worker_id=worker_id, attempt=attempt)
 
 
@@ -74,10 +82,38 @@ def renew(session: Session, lease: Lease, *, lease_seconds: float) -> bool:
     return _rows(done) == 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What callers want of a job that a worker holds."""
+
+    status: JobStatus
+    """running, pausing or cancelling."""
+    finish: bool
+    """Stop training now, and go on with the best."""
+
+
+def asked_under(session: Session, lease: Lease) -> Asked | None:
+    """What is asked of the job while the lease holds; None when it does not."""
+    row = session.execute(select(JobRow.status, JobRow.wish).where(*_held(lease))).one_or_none()
+    return None if row is None else Asked(status=JobStatus(row.status), finish=row.wish == "finish")
+
+
 def status_under(session: Session, lease: Lease) -> JobStatus | None:
     """The job's status while the lease holds; None when it does not."""
-    status = session.execute(select(JobRow.status).where(*_held(lease))).scalar_one_or_none()
-    return None if status is None else JobStatus(status)
+    asked = asked_under(session, lease)
+    return None if asked is None else asked.status
+
+
+def drop_finish(session: Session, lease: Lease, reason: str) -> bool:
+    """The job cannot be finished early any more: it trains to its end."""
+    note = Note(type="finish_requested", level="warning", message=reason, data={"dropped": True})
+    return write(session, lease.job_id, note, [*_held(lease), JobRow.wish.is_not(None)], {"wish": None}) is not None
+
+
+def progressed(session: Session, lease: Lease, *, farther: bool) -> bool:
+    """A checkpoint is kept. `farther` than the one before: attempts lost until now were not lost at this place."""
+    values = {"lost_attempts": 0 if farther else JobRow.lost_attempts}
+    return _rows(session.execute(update(JobRow).where(*_held(lease)).values(**values))) == 1
 
 
 def report_progress(session: Session, lease: Lease, *, phase: str, progress: dict[str, Any] | None) -> bool:
@@ -87,10 +123,10 @@ def report_progress(session: Session, lease: Lease, *, phase: str, progress: dic
 
 
 def succeed(session: Session, lease: Lease, values: dict[str, Any]) -> bool:
-    """running → succeeded, with the report and the models in `values`."""
+    """running → succeeded, with the report and the models in `values`. A pause that comes so late changes nothing."""
     note = Note(type="status", message="The job succeeded.", data={"status": "succeeded"})
-    guards = [*_held(lease), JobRow.status == JobStatus.RUNNING]
-    return _finish(session, lease.job_id, JobStatus.SUCCEEDED, note, guards, values)
+    guards = [*_held(lease), _AT_WORK]
+    return finish(session, lease.job_id, JobStatus.SUCCEEDED, note, guards, values)
 
 
 def succeeded_under(session: Session, lease: Lease) -> bool:
@@ -107,47 +143,38 @@ def succeeded_under(session: Session, lease: Lease) -> bool:
 def fail(session: Session, lease: Lease, error: JobError) -> bool:
     """running → failed for a reason that another attempt would meet again."""
     note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
-    guards = [*_held(lease), JobRow.status == JobStatus.RUNNING]
-    return _finish(session, lease.job_id, JobStatus.FAILED, note, guards, {"error": error.model_dump()})
+    guards = [*_held(lease), _AT_WORK]
+    return finish(session, lease.job_id, JobStatus.FAILED, note, guards, {"error": error.model_dump()})
 
 
 def cancelled(session: Session, lease: Lease) -> bool:
     """cancelling → cancelled, once the trainer is gone."""
     guards = [*_held(lease), JobRow.status == JobStatus.CANCELLING]
-    return _finish(session, lease.job_id, JobStatus.CANCELLED, _cancelled_note(), guards, {})
+    return finish(session, lease.job_id, JobStatus.CANCELLED, CANCELLED_NOTE, guards, {})
 
 
 def hand_back(session: Session, lease: Lease, reason: str) -> bool:
-    """running → queued because the worker goes, through no fault of the job: the attempt does not count as lost."""
-    guards = [*_held(lease), JobRow.status == JobStatus.RUNNING]
-    note = Note(type="attempt", message=reason, data={"status": "queued"})
-    return _requeue(session, lease.job_id, note, guards, run_at=db_now(session), lost=0)
+    """The attempt ends in order: running → queued, pausing → paused. It does not count as lost."""
+    held = _held(lease)
+    return (
+        _put_aside(session, lease.job_id, held, PAUSED_NOTE)
+        or _hand_back(session, lease, held, reason)
+        # Between the two looks somebody may have asked for a pause.
+        or _put_aside(session, lease.job_id, held, PAUSED_NOTE)
+    )
 
 
-def lose_attempt(session: Session, lease: Lease, reason: str, *, limit: int, retry_seconds: float) -> bool:
-    """The trainer died. running → queued for another attempt, or failed when the limit is reached."""
-    return _lose(session, lease.job_id, _held(lease), reason, limit=limit, retry_seconds=retry_seconds)
-
-
-def request_cancel(session: Session, job_id: str) -> JobStatus | None:
-    """Ask a job to stop. Returns its status after the call; None when there is no such job.
-
-    A waiting job is cancelled at once, a running one is `cancelling` until its trainer is gone; a job that is
-    being cancelled, or is over, stays as it is.
-    """
-    asked = Note(type="cancel_requested", message="Asked to stop.", data={"status": "cancelling"})
-    while True:
-        if _finish(session, job_id, JobStatus.CANCELLED, _cancelled_note(), [JobRow.status == JobStatus.QUEUED], {}):
-            return JobStatus.CANCELLED
-        running = [JobRow.status == JobStatus.RUNNING]
-        if _write(session, job_id, asked, running, {"status": JobStatus.CANCELLING}) is not None:
-            return JobStatus.CANCELLING
-        status = session.execute(select(JobRow.status).where(JobRow.id == job_id)).scalar_one_or_none()
-        if status is None:
-            return None
-        # Between the two looks the job may have gone back to the queue: then look again.
-        if (found := JobStatus(status)).final or found is JobStatus.CANCELLING:
-            return found
+def lose_attempt(
+    session: Session,
+    lease: Lease,
+    reason: str,
+    *,
+    limit: int,
+    retry_seconds: float,
+    exit: Mapping[str, Any] | None = None,
+) -> bool:
+    """The trainer died. running → queued for another attempt, or failed when the limit is reached; pausing → paused."""
+    return _lose(session, lease.job_id, _held(lease), reason, limit=limit, retry_seconds=retry_seconds, exit=exit)
 
 
 def expired(session: Session) -> list[tuple[str, int]]:
@@ -157,19 +184,19 @@ def expired(session: Session) -> list[tuple[str, int]]:
 
 
 def take_back(session: Session, job_id: str, attempt: int, *, limit: int, retry_seconds: float) -> bool:
-    """End an attempt whose lease ran out: another one, or failed at the limit, or cancelled if that was asked."""
+    """End an attempt whose lease ran out: another one, failed at the limit, cancelled or paused if asked."""
     gone = [JobRow.attempt == attempt, JobRow.lease_until < db_now(session)]
-    if _finish(
+    if finish(
         session,
         job_id,
         JobStatus.CANCELLED,
-        _cancelled_note(),
+        CANCELLED_NOTE,
         [*gone, JobRow.status == JobStatus.CANCELLING],
         {},
     ):
         return True
     reason = "The worker stopped answering."
-    return _lose(session, job_id, gone, reason, limit=limit, retry_seconds=retry_seconds)
+    return _lose(session, job_id, gone, reason, limit=limit, retry_seconds=retry_seconds, exit=None)
 
 
 def waiting(session: Session, *, limit: int) -> list[str]:
@@ -206,53 +233,64 @@ def _lose(
     *,
     limit: int,
     retry_seconds: float,
+    exit: Mapping[str, Any] | None,
 ) -> bool:
-    guards = [*guards, JobRow.status == JobStatus.RUNNING]
-    lost = session.execute(select(JobRow.lost_attempts).where(JobRow.id == job_id, *guards)).scalar_one_or_none()
-    if lost is None:
+    query = select(JobRow.status, JobRow.lost_attempts, JobRow.attempt, JobRow.phase, JobRow.progress)
+    row = session.execute(query.where(JobRow.id == job_id, *guards, _AT_WORK)).one_or_none()
+    if row is None:
         return False
+    where = {"attempt": row.attempt, "phase": row.phase, "progress": row.progress}
+    record = attempts.record(session, job_id, **where, reason=reason, exit=exit)
+    guards, lost = [*guards, JobRow.status == row.status], row.lost_attempts
+    counted = {"lost_attempts": JobRow.lost_attempts + 1}
+    if row.status == JobStatus.PAUSING:
+        note = Note(
+            type="attempt", level="warning", message=f"{reason} The job is paused.", data=record | {"status": "paused"}
+        )
+        return _put_aside(session, job_id, guards, note, counted)
     if lost + 1 >= limit:
+        told = attempts.summary(session, job_id, latest=record, attempt=row.attempt, count=limit)
         error = JobError(
             code="attempts_exhausted",
-            detail=f"{FAILURE_CODES['attempts_exhausted']} The last one, of {limit}: {reason}",
-            hint="Read the job's events for what ended each attempt; a smaller batch or network often helps.",
+            detail=f"{FAILURE_CODES['attempts_exhausted']} {told}",
+            hint="A smaller batch or network often helps. `retry` goes on from the last checkpoint.",
         )
-        note = Note(type="status", level="error", message=error.detail, data={"status": "failed", "code": error.code})
-        values = {"error": error.model_dump(), "lost_attempts": JobRow.lost_attempts + 1}
-        return _finish(session, job_id, JobStatus.FAILED, note, guards, values)
-    pause = retry_seconds * 4**lost
+        data = record | {"status": "failed", "code": error.code}
+        note = Note(type="status", level="error", message=error.detail, data=data)
+        return finish(session, job_id, JobStatus.FAILED, note, guards, counted | {"error": error.model_dump()})
+    run_at = db_now(session) + timedelta(seconds=retry_seconds * 4**lost)
     note = Note(
         type="attempt",
         level="warning",
         message=f"{reason} The job waits for another attempt.",
-        data={"status": "queued"},
+        data=record | {"status": "queued"},
     )
-    return _requeue(session, job_id, note, guards, run_at=db_now(session) + timedelta(seconds=pause), lost=1)
+    return write(session, job_id, note, guards, as_waiting(run_at) | counted) is not None
 
 
-def _requeue(
+def _hand_back(session: Session, lease: Lease, guards: list[ColumnElement[bool]], reason: str) -> bool:
+    note = Note(type="attempt", message=reason, data={"status": "queued"})
+    guards = [*guards, JobRow.status == JobStatus.RUNNING]
+    return write(session, lease.job_id, note, guards, as_waiting(db_now(session))) is not None
+
+
+def _put_aside(
     session: Session,
     job_id: str,
-    note: Note,
     guards: list[ColumnElement[bool]],
-    *,
-    run_at: datetime,
-    lost: int,
+    note: Note,
+    values: Mapping[str, Any] | None = None,
 ) -> bool:
-    values = {
-        "status": JobStatus.QUEUED,
-        "worker_id": None,
-        "lease_until": None,
-        "phase": None,
-        "progress": None,
-        "next_run_at": run_at,
-        "rung_at": None,
-        "lost_attempts": JobRow.lost_attempts + lost,
-    }
-    return _write(session, job_id, note, guards, values) is not None
+    guards = [*guards, JobRow.status == JobStatus.PAUSING]
+    return write(session, job_id, note, guards, _LET_GO | {"status": JobStatus.PAUSED, **(values or {})}) is not None
 
 
-def _finish(
+def as_waiting(run_at: datetime) -> dict[str, Any]:
+    """Values of a job that nobody holds and that waits for a worker from `run_at` on."""
+    return _LET_GO | {"status": JobStatus.QUEUED, "next_run_at": run_at, "rung_at": None}
+
+
+def finish(
     session: Session,
     job_id: str,
     status: JobStatus,
@@ -260,16 +298,17 @@ def _finish(
     guards: list[ColumnElement[bool]],
     values: dict[str, Any],
 ) -> bool:
+    """The job is over: its status, its event and its webhook. False when no row matched."""
     assert status in FINAL
     now = db_now(session)
-    done = {"status": status, "finished_at": now, "lease_until": None} | values
-    if _write(session, job_id, note, guards, done) is None:
+    done = {"status": status, "finished_at": now, "lease_until": None, "wish": None} | values
+    if write(session, job_id, note, guards, done) is None:
         return False
     webhooks.notify(session, job_id, status, at=now)
     return True
 
 
-def _write(
+def write(
     session: Session, job_id: str, note: Note, guards: list[ColumnElement[bool]], values: dict[str, Any]
 ) -> int | None:
     """One guarded UPDATE and its event. Returns the job's attempt, or None when no row matched."""
@@ -295,10 +334,6 @@ def _write(
         )
     )
     return int(row.attempt)
-
-
-def _cancelled_note() -> Note:
-    return Note(type="status", message="The job was cancelled.", data={"status": "cancelled"})
 
 
 def _rows(result: Any) -> int:

@@ -1,4 +1,4 @@
-"""Series of numbers of jobs. Rows are only ever added, and a new attempt starts its series anew."""
+"""Series of numbers of jobs. A new attempt takes them up where it resumes: what a lost one told after that goes."""
 
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -16,3 +16,5 @@ class MetricRow(Base):
     name: Mapped[str] = mapped_column(String(80), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[float]
+    position: Mapped[int] = mapped_column(server_default="0")
+    """How many points of the job were told before it."""

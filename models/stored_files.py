@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.orm import Session
 
 from models.artifact import ArtifactRow
+from models.checkpoint import CheckpointRow
 from models.dataset import DatasetRow
 from models.job import JobRow
 from models.model import ModelRow
@@ -62,6 +63,13 @@ KEY_COLUMNS = (
         key=TeacherOutputRow.storage_key,
         kept=TeacherOutputRow.storage_key.is_not(None),
         when_lost="drop",
+    ),
+    KeyColumn(
+        table=CheckpointRow,
+        key=CheckpointRow.storage_key,
+        kept=exists().where(JobRow.id == CheckpointRow.job_id, JobRow.purging_at.is_(None)),
+        when_lost="drop",
+        sha256=CheckpointRow.sha256,
     ),
 )
 """All of them: a test compares this with the tables."""

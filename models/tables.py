@@ -3,6 +3,7 @@
 from models.api_key import ApiKeyRow
 from models.artifact import ArtifactRow
 from models.base import Base
+from models.checkpoint import CheckpointRow
 from models.dataset import DatasetRow
 from models.event import EventRow
 from models.idempotency import IdempotencyRow
@@ -21,6 +22,7 @@ __all__ = [
     "ApiKeyRow",
     "ArtifactRow",
     "Base",
+    "CheckpointRow",
     "DatasetRow",
     "EventRow",
     "IdempotencyRow",

@@ -1,4 +1,4 @@
-"""/v1/jobs: submit, look, list, cancel, delete, restore."""
+"""/v1/jobs: submit, look, list, delete, restore."""
 
 from typing import Annotated
 
@@ -12,11 +12,10 @@ from api.bodies import Body
 from api.parts import InParts
 from api.problems import declared
 from api.services import jobs, trash
-from api.services.jobs import JobsQuery
+from api.services.jobs import JobsQuery, Submitted
 from api.views import job_json
 from models.job import JobRow
 from stillhouse.spec.base import Contract
-from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import Job, Page, ValidatedJob
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -53,11 +52,7 @@ def create_job(
     """Submit a distillation. The same `Idempotency-Key` with the same body makes one job, however often it is sent."""
     if query.validate_only:
         return Response(jobs.validate(parts, project, body).model_dump_json(), media_type="application/json")
-    submitted = jobs.submit(parts, project, body, idempotency_key=idempotency_key)
-    headers = {"Location": f"/v1/jobs/{submitted.row.id}", "Retry-After": "1"}
-    if submitted.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return _job(submitted.row, status_code=202, headers=headers)
+    return submitted_answer(jobs.submit(parts, project, body, idempotency_key=idempotency_key))
 
 
 @router.get("", responses=declared(410), response_model_exclude_unset=True)
@@ -80,30 +75,27 @@ async def get_job(job_id: str, parts: InParts, request: Request) -> Response:
     return response
 
 
-@router.post(
-    "/{job_id}/cancel",
-    status_code=202,
-    response_model=Job,
-    responses={200: {"model": Job, "description": "The job is cancelled."}, **declared(404, 409)},
-)
-def cancel_job(job_id: str, project: Project, parts: InParts) -> Response:
-    """Ask a job to stop. Harmless when repeated."""
-    row = jobs.cancel(parts, project, job_id)
-    return _job(row, status_code=200 if JobStatus(row.status).final else 202)
+def submitted_answer(submitted: Submitted) -> Response:
+    """The answer to a submission."""
+    headers = {"Location": f"/v1/jobs/{submitted.row.id}", "Retry-After": "1"}
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return job_answer(submitted.row, status_code=202, headers=headers)
 
 
 @router.delete("/{job_id}", response_model=Job, responses=declared(404, 409))
 def delete_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Put a job that is over into the trash, with its files. Until `purge_at` it can be restored, and looked at by its
     id; then it is removed for good. Models it made stay. Harmless when repeated."""
-    return _job(trash.delete_job(parts, project, job_id))
+    return job_answer(trash.delete_job(parts, project, job_id))
 
 
 @router.post("/{job_id}/restore", response_model=Job, responses=declared(404))
 def restore_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Take a job out of the trash. Harmless when repeated."""
-    return _job(trash.restore_job(parts, project, job_id))
+    return job_answer(trash.restore_job(parts, project, job_id))
 
 
-def _job(row: JobRow, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+def job_answer(row: JobRow, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A job as an answer."""
     return Response(job_json(row), status_code=status_code, headers=headers, media_type="application/json")

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,7 +21,7 @@ from models.event import EventRow
 from stillhouse.spec.base import Contract, LaxTuple
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.states import JobStatus
-from stillhouse.spec.views import Event, MetricSeries, Page, Series
+from stillhouse.spec.views import Event, EventType, MetricSeries, Page, Series
 
 _LAST = 2**31 - 1
 POLL_SECONDS = 0.5
@@ -39,7 +39,7 @@ class EventsQuery(Contract, strict=False):
     after: Number = 0
     """Only events after this number: the `seq` of the last one seen."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    type: Literal["status", "phase", "attempt", "log", "cancel_requested", "webhook"] | None = None
+    type: EventType | None = None
 
 
 class MetricsQuery(Contract, strict=False):

@@ -1,4 +1,4 @@
-"""What a caller may do with jobs: submit, look, list, cancel."""
+"""What a caller may do with jobs: submit, look, list."""
 
 import hashlib
 import re
@@ -14,11 +14,11 @@ from api.parts import Parts
 from api.services import specs
 from api.services.paging import TrashQuery, page_of, start_of
 from api.views import job_view
-from models import jobs, lifecycle
+from models import jobs
 from models.job import JobRow
 from models.jobs import JobFilter
 from stillhouse.spec.base import Labels, LaxTuple, Name
-from stillhouse.spec.errors import IdempotencyMismatch, Invalid, JobFinished, NotFound
+from stillhouse.spec.errors import IdempotencyMismatch, Invalid, NotFound
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import Job, Page, ValidatedJob
 
@@ -76,16 +76,27 @@ class Submitted:
     """True when an earlier submission with the same idempotency key made the job."""
 
 
-def submit(parts: Parts, project_id: str, body: JsonBody, *, idempotency_key: str | None) -> Submitted:
-    """Record a job, then ring for a worker. The job stands even when the broker is away."""
-    digest = hashlib.sha256(body.raw).hexdigest()
+def submit(
+    parts: Parts,
+    project_id: str,
+    body: JsonBody,
+    *,
+    idempotency_key: str | None,
+    digest: str | None = None,
+    cloned_from: str | None = None,
+) -> Submitted:
+    """Record a job, then ring for a worker. The job stands even when the broker is away.
+
+    `digest`: of what the caller sent, when that is not the spec's body.
+    """
+    digest = digest or hashlib.sha256(body.raw).hexdigest()
     if idempotency_key is not None:
         _check_key(idempotency_key)
         if row := _replayed(parts, project_id, idempotency_key, digest):
             return Submitted(row=row, replayed=True)
     fitted = specs.fit(parts, project_id, body)
     try:
-        row = _record(parts, project_id, fitted, idempotency_key, digest)
+        row = _record(parts, project_id, fitted, idempotency_key, digest, cloned_from)
     except IntegrityError:
         # Another request with the same key was faster.
         if idempotency_key is None:
@@ -131,22 +142,24 @@ def missing(job_id: str) -> NotFound:
     return NotFound(what, hint="GET /v1/jobs lists yours.")
 
 
-def cancel(parts: Parts, project_id: str, job_id: str) -> JobRow:
-    """Ask a job to stop. Raises JobFinished when it has already succeeded or failed."""
-    with parts.database.write() as session:
-        find(session, project_id, job_id)
-        status = lifecycle.request_cancel(session, job_id)
-        row = find(session, project_id, job_id)
-        session.refresh(row)
-    if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
-        raise JobFinished(f"Job {job_id} has {status}; there is nothing to cancel.")
-    return row
-
-
-def _record(parts: Parts, project_id: str, fitted: specs.Fitted, idempotency_key: str | None, digest: str) -> JobRow:
+def _record(
+    parts: Parts,
+    project_id: str,
+    fitted: specs.Fitted,
+    idempotency_key: str | None,
+    digest: str,
+    cloned_from: str | None,
+) -> JobRow:
     with parts.database.write() as session:
         specs.hold_inputs(session, project_id, fitted)
-        row = jobs.create(session, project_id, spec=fitted.spec, resolved=fitted.resolved, dataset_id=fitted.dataset.id)
+        row = jobs.create(
+            session,
+            project_id,
+            spec=fitted.spec,
+            resolved=fitted.resolved,
+            dataset_id=fitted.dataset.id,
+            cloned_from=cloned_from,
+        )
         if idempotency_key is not None:
             jobs.remember(session, project_id, idempotency_key, body_sha256=digest, job_id=row.id)
     return row

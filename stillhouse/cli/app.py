@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from stillhouse.cli import catalogues, datasets, exits, jobs, models, teacher_outputs, webhooks
+from stillhouse.cli import catalogues, datasets, exits, jobs, models, teacher_outputs, verbs, webhooks
 from stillhouse.cli.doctor import doctor
 from stillhouse.cli.exits import EXIT_CODES_HELP, ExitCode
 from stillhouse.cli.pull import pull
@@ -31,6 +31,7 @@ if sys.platform != "win32":
 app.command()(submit)
 app.command()(watch)
 app.command()(pull)
+verbs.add_to(jobs.app)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")

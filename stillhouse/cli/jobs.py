@@ -1,4 +1,4 @@
-"""`stillhouse jobs …`."""
+"""`stillhouse jobs …`: those that look."""
 
 from typing import Annotated
 
@@ -13,7 +13,9 @@ from stillhouse.cli.text import clean
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.states import JobStatus
 
-app = typer.Typer(help="List, look at, stop and delete jobs.", no_args_is_help=True)
+app = typer.Typer(
+    help="List and look at jobs; pause, stop, finish, retry, clone and delete them.", no_args_is_help=True
+)
 
 
 @app.command("ls")
@@ -43,15 +45,6 @@ def show_job(context: typer.Context, job: JobId, as_json: AsJson = False) -> Non
     with speak.client() as client:
         found = job_of(client, job)
     speak.answer(found, lambda: job_view(found))
-
-
-@app.command("cancel")
-def cancel_job(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
-    """Stop a job. It ends within seconds; what it did is not kept."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.jobs.cancel(job_of(client, job))
-    speak.answer(found, lambda: Text(clean(f"{found.id} {found.status}: {found.status_text}")))
 
 
 @app.command("rm")

@@ -14,12 +14,14 @@ from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.teacher import Teacher
 from stillhouse.spec.teachers import ForeignConfig
-from stillhouse.spec.views import Catalogue, Dataset, Job, JobError, KeptOutputs, Model, ValidatedJob
+from stillhouse.spec.views import Catalogue, Checkpoint, Dataset, Job, JobError, KeptOutputs, Model, ValidatedJob
 from stillhouse.spec.webhook import WebhookDelivery
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "cyan",
     JobStatus.RUNNING: "blue",
+    JobStatus.PAUSING: "yellow",
+    JobStatus.PAUSED: "yellow",
     JobStatus.CANCELLING: "yellow",
     JobStatus.SUCCEEDED: "green",
     JobStatus.FAILED: "red",
@@ -346,4 +348,22 @@ def _table(*headers: str, right: bool = False) -> Table:
     for index, header in enumerate(headers):
         # The first column holds ids and names that people copy: the others give way.
         table.add_column(header, justify="right" if right and index else "left", overflow="fold", no_wrap=index == 0)
+    return table
+
+
+def checkpoints_table(checkpoints: Sequence[Checkpoint]) -> Table:
+    """One row per checkpoint."""
+    table = _table("no.", "attempt", "phase", "epoch", "step", "loss", "size", "age", right=True)
+    for one in checkpoints:
+        loss = "–" if one.loss is None else f"{one.loss:.4g}" + (" best" if one.best else "")
+        table.add_row(
+            str(one.number),
+            str(one.attempt),
+            one.phase.replace("_", " "),
+            str(one.epoch),
+            f"{one.step} of {one.steps}",
+            loss,
+            size(one.bytes),
+            age(one.created_at),
+        )
     return table

@@ -51,7 +51,20 @@ def download(
 def download_bundle(
     transport: Transport, path: str, target: Path, *, overwrite: bool, on_progress: OnProgress | None
 ) -> Path:
-    """Fetch a ZIP the service makes as it goes. It cannot be continued; a cut one is fetched anew."""
+    """Fetch a ZIP the service makes as it goes."""
+    return download_whole(transport, path, target, overwrite=overwrite, on_progress=on_progress, check=_check_zip)
+
+
+def download_whole(
+    transport: Transport,
+    path: str,
+    target: Path,
+    *,
+    overwrite: bool,
+    on_progress: OnProgress | None,
+    check: Callable[[Path], None] = lambda _: None,
+) -> Path:
+    """Fetch what the service makes as it goes. It cannot be continued; a cut file is fetched anew."""
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists already")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +78,7 @@ def download_bundle(
                 if attempt == transport.retries:
                     raise unreachable(transport.config.url, error) from error
                 time.sleep(pause(attempt))
-        _check_zip(part)
+        check(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

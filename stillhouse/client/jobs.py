@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx2
 from pydantic import ValidationError
 
-from stillhouse.client.download import OnProgress, download, download_bundle
+from stillhouse.client.download import OnProgress, download, download_bundle, download_whole
 from stillhouse.client.pages import each
 from stillhouse.client.stream import stream_events
 from stillhouse.client.transport import Transport, parse, pause, retry_after
@@ -18,7 +18,7 @@ from stillhouse.spec.errors import InvalidSpec, JobFinished, NotReady, Stillhous
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.problems import field_errors
 from stillhouse.spec.states import JobStatus
-from stillhouse.spec.views import Artifact, Event, Job, MetricSeries, Page, ValidatedJob
+from stillhouse.spec.views import Artifact, Checkpoint, Event, Job, MetricSeries, Page, ValidatedJob
 
 JobLike = Job | str
 """A job, or its id."""
@@ -68,7 +68,54 @@ class Jobs:
 
     def cancel(self, job: JobLike) -> Job:
         """Ask for the job to be stopped; asking twice does no harm. Raises JobFinished, NotFound."""
-        return parse(Job, self._transport.request("POST", f"{_path(job)}/cancel", repeatable=True))
+        return self._ask(job, "cancel")
+
+    def pause(self, job: JobLike) -> Job:
+        """Put the job aside: it writes a checkpoint and gives its device back. Raises JobFinished, Conflict."""
+        return self._ask(job, "pause")
+
+    def resume(self, job: JobLike) -> Job:
+        """Go on with a paused job from its checkpoint. Raises JobFinished, Conflict."""
+        return self._ask(job, "resume")
+
+    def finish(self, job: JobLike) -> Job:
+        """Stop training now, keep the best student so far, go on to evaluation and export.
+
+        Raises NotReady while there is no student yet, JobFinished, Conflict.
+        """
+        return self._ask(job, "finish")
+
+    def retry(self, job: JobLike) -> Job:
+        """Try a failed or cancelled job again, a failed one from its last checkpoint. Raises JobFinished, Conflict."""
+        return self._ask(job, "retry")
+
+    def clone(
+        self, job: JobLike, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """Submit a new job with this job's spec as it was posted, changed by a JSON merge patch (RFC 7396).
+
+        `changes`: objects are merged, None removes a field, everything else replaces it. `idempotency_key` as in
+        `create`. Raises InvalidSpec, IdempotencyMismatch, NotFound.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
+        body = dict(changes) if changes is not None else None
+        path = f"{_path(job)}/clone"
+        return parse(Job, self._transport.request("POST", path, headers=headers, json=body, repeatable=True))
+
+    def checkpoints(self, job: JobLike) -> Sequence[Checkpoint]:
+        """What the job could go on from, newest first; none of a job that succeeded or was cancelled."""
+        return parse(Page[Checkpoint], self._transport.get(f"{_path(job)}/checkpoints")).data
+
+    def download_best(
+        self, job: JobLike, path: str | Path, *, overwrite: bool = False, on_progress: OnProgress | None = None
+    ) -> Path:
+        """Fetch the best student so far as a safetensors file, also while the job runs.
+
+        Raises FileExistsError, NotFound before there is one, BadAnswer, Unreachable.
+        """
+        return download_whole(
+            self._transport, f"{_path(job)}/checkpoints/best", Path(path), overwrite=overwrite, on_progress=on_progress
+        )
 
     def delete(self, job: JobLike) -> Job:
         """Put a job that is over into the trash; until its `purge_at` it can be restored. Raises NotFound;
@@ -174,6 +221,9 @@ class Jobs:
         return download_bundle(
             self._transport, f"{_path(job)}/bundle.zip", Path(path), overwrite=overwrite, on_progress=on_progress
         )
+
+    def _ask(self, job: JobLike, verb: str) -> Job:
+        return parse(Job, self._transport.request("POST", f"{_path(job)}/{verb}", repeatable=True))
 
     def _post_spec(
         self,

@@ -132,16 +132,81 @@ class OutputsMade(View):
     """True: the whole file is at the place it was told."""
 
 
-class OutputsPlace(View):
-    """The answer to `OutputsWanted`: the one thing a supervisor says to a trainer after its order."""
+class CheckpointSaved(View):
+    """A checkpoint is whole and durable: a run that finds it goes on from there, bit for bit.
 
+    All that was reported before it stands; what a lost attempt reported after it is reported again.
+    """
+
+    type: Literal["checkpoint_saved"] = "checkpoint_saved"
+    file: str
+    """Its name in the folder of checkpoints. Names rise."""
+    bytes: int
+    sha256: str
+    """Of the whole file."""
+    phase: Phase
+    epoch: int
+    """Epochs begun in this phase, from 1."""
+    step: int
+    """Optimizer steps done in this phase."""
+    steps: int
+    loss: float | None = None
+    """On the validation split after the last whole epoch, while a network is trained on data that has one."""
+    best: bool = False
+    """True when that loss is the lowest of this network so far."""
+
+
+class Resumed(View):
+    """The run goes on from a checkpoint. Said before anything is measured; a run that starts anew does not say it."""
+
+    type: Literal["resumed"] = "resumed"
+    file: str
+    """The checkpoint's name in the folder."""
+
+
+class Stopped(View):
+    """The last word of a trainer that was asked to stop: its checkpoint is written, and another one may go on."""
+
+    type: Literal["stopped"] = "stopped"
+
+
+Wish = Literal["stop", "finish"]
+"""What a run may be asked while it works. stop: write a checkpoint and end. finish: end the training with the best
+weights so far, and go on to evaluation and export."""
+
+
+class OutputsPlace(View):
+    """The answer to `OutputsWanted`."""
+
+    type: Literal["outputs_place"] = "outputs_place"
     path: str
     ready: bool
     """True: a file to read. False: where to make it; nobody else does."""
 
 
+class Asked(View):
+    """What is wished of the run, from now on."""
+
+    type: Literal["asked"] = "asked"
+    wish: Wish
+
+
 TrainerEvent = Annotated[
-    PhaseStarted | Progress | Metrics | LogLine | OutputsWanted | OutputsMade | Finished | Failed,
+    PhaseStarted
+    | Progress
+    | Metrics
+    | LogLine
+    | OutputsWanted
+    | OutputsMade
+    | CheckpointSaved
+    | Resumed
+    | Stopped
+    | Finished
+    | Failed,
     Field(discriminator="type"),
 ]
 TRAINER_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
+
+Told = Annotated[OutputsPlace | Asked, Field(discriminator="type")]
+"""What a supervisor says to its trainer after the order."""
+TOLD: TypeAdapter[Told] = TypeAdapter(Told)

@@ -9,6 +9,8 @@ class JobStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -16,8 +18,8 @@ class JobStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        """True when the job will never change again."""
-        return not _NEXT[self]
+        """True when the job is over: it stays so unless somebody has it tried again."""
+        return self in FINAL
 
     @property
     def wording(self) -> str:
@@ -30,28 +32,43 @@ class JobStatus(StrEnum):
 
 
 _NEXT: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED}),
-    # running → queued: the attempt was lost with its worker and the job waits for another.
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.RUNNING: frozenset(
-        {JobStatus.QUEUED, JobStatus.CANCELLING, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}
+        {
+            # The attempt was lost with its worker, or handed back, and the job waits for another.
+            JobStatus.QUEUED,
+            JobStatus.PAUSING,
+            JobStatus.CANCELLING,
+            JobStatus.SUCCEEDED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+        }
     ),
+    # The work may end before it could be put aside; and who resumes it meanwhile has it run on.
+    JobStatus.PAUSING: frozenset(
+        {JobStatus.PAUSED, JobStatus.RUNNING, JobStatus.CANCELLING, JobStatus.SUCCEEDED, JobStatus.FAILED}
+    ),
+    JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELLED}),
     JobStatus.CANCELLING: frozenset({JobStatus.CANCELLED}),
     JobStatus.SUCCEEDED: frozenset(),
-    JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
+    # Only by `retry`.
+    JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
+    JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
 }
 
 _WORDING = {
     JobStatus.QUEUED: "Waiting for a worker.",
     JobStatus.RUNNING: "A worker is on it.",
+    JobStatus.PAUSING: "Being put aside.",
+    JobStatus.PAUSED: "Put aside on request; `resume` goes on with it.",
     JobStatus.CANCELLING: "Being stopped.",
     JobStatus.SUCCEEDED: "Finished; the student can be downloaded.",
     JobStatus.FAILED: "Ended without a student; `error` says why.",
     JobStatus.CANCELLED: "Stopped on request.",
 }
 
-FINAL = frozenset(status for status in JobStatus if status.final)
-ACTIVE = frozenset({JobStatus.RUNNING, JobStatus.CANCELLING})
+FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+ACTIVE = frozenset({JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING})
 """States in which a worker holds the job under a lease."""
 
 
@@ -67,6 +84,9 @@ class Phase(StrEnum):
     EVALUATING = "evaluating"
     EXPORTING = "exporting"
 
+
+STUDENT_PHASES = frozenset({Phase.DISTILLING, Phase.FINETUNING, Phase.EVALUATING, Phase.EXPORTING})
+"""Phases in which there is a student that has begun to learn from its teacher."""
 
 Verdict = Literal["passed", "below_target"]
 """Whether the measured student meets the `targets` of its spec."""

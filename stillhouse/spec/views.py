@@ -14,6 +14,9 @@ from stillhouse.spec.students import Architecture
 from stillhouse.spec.teachers import StoredConfig, TeacherFormat
 
 Item = TypeVar("Item")
+EventType = Literal[
+    "status", "phase", "attempt", "log", "cancel_requested", "finish_requested", "checkpoint", "webhook"
+]
 
 
 class Page(View, Generic[Item]):
@@ -66,7 +69,13 @@ class JobUrls(View):
     log: str
     artifacts: str
     bundle: str
+    checkpoints: str
     cancel: str
+    pause: str
+    resume: str
+    finish: str
+    retry: str
+    clone: str
 
 
 class Job(View):
@@ -83,6 +92,10 @@ class Job(View):
     verdict: Verdict | None
     conditions: list[Condition] = Field(default_factory=list)
     error: JobError | None
+    wish: Literal["finish"] | None
+    """What was asked of it and is still to be done, beside what its status says."""
+    cloned_from: str | None
+    """The job it was cloned from."""
     attempt: int
     """How often a worker has taken it up."""
     spec: JobSpec
@@ -233,12 +246,33 @@ class Artifact(View):
     """When the file was found to be lost: then it cannot be downloaded."""
 
 
+class Checkpoint(View):
+    """A moment of a job's training that it can go on from. The newest two are kept, until the job is over."""
+
+    object: Literal["checkpoint"] = "checkpoint"
+    number: int
+    """Rises within a job."""
+    attempt: int
+    """Which wrote it."""
+    phase: Phase
+    epoch: int
+    step: int
+    """Optimizer steps of the phase done by then."""
+    steps: int
+    loss: float | None
+    best: bool
+    """The best student so far is the one of this moment."""
+    bytes: int
+    sha256: str
+    created_at: datetime
+
+
 class Event(View):
     """Something that happened to a job. `seq` grows by one."""
 
     seq: int
     object: Literal["event"] = "event"
-    type: Literal["status", "phase", "attempt", "log", "cancel_requested", "webhook"]
+    type: EventType
     level: Literal["info", "warning", "error"]
     message: str
     data: dict[str, Any] = Field(default_factory=dict)

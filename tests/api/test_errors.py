@@ -19,7 +19,7 @@ from api import openapi
 from api.main import create_app
 from core.db import Database
 from core.settings import Settings
-from models import keys, lifecycle, migrate, workers
+from models import keys, migrate, verbs, workers
 from stillhouse.spec import LOSSES, STUDENTS
 from stillhouse.spec.errors import Problem
 from tests.house import SPEC
@@ -95,7 +95,7 @@ def test_what_an_unforeseen_exception_says_stays_in_the_log(
         raise RuntimeError("secret detail")
 
     job = http.post("/v1/jobs", json=SPEC).json()
-    monkeypatch.setattr(lifecycle, "request_cancel", broken)
+    monkeypatch.setattr(verbs, "request_cancel", broken)
     with capture_logs() as logs:
         answer = http.post(f"/v1/jobs/{job['id']}/cancel", headers={"X-Request-Id": "find-me"})
     assert problem_of(answer).code == "server_fault"

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from api.main import create_app
 from core.settings import Settings
 from core.storage import make_storage
-from models import lifecycle, teacher_outputs
+from models import lifecycle, teacher_outputs, verbs
 from models.lifecycle import Lease
 from stillhouse.spec.events import OutputsWanted
 from stillhouse.spec.limits import Limits
@@ -32,7 +32,7 @@ def keep(house: House, job_id: str, dataset_id: str, folder: Path, *, key: str =
         assert teacher_outputs.ready(session, house.project, lease, key, storage_key=stored)
     if end:
         with house.database.write() as session:
-            lifecycle.request_cancel(session, job_id)
+            verbs.request_cancel(session, job_id)
             assert lifecycle.cancelled(session, lease)
     return lease
 

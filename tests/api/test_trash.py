@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from core.db import Database
-from models import lifecycle
+from models import lifecycle, verbs
 from models.artifact import ArtifactRow
 from models.base import db_now
 from models.model import ModelRow
@@ -82,7 +82,7 @@ def test_a_job_that_is_not_over_cannot_be_deleted(http: TestClient, house: House
         if http.get(f"/v1/jobs/{job_id}").json()["status"] == "queued":
             lease = house.take_up(job_id)
     with house.database.write() as session:
-        lifecycle.request_cancel(session, job_id)
+        verbs.request_cancel(session, job_id)
         assert lifecycle.cancelled(session, lease)
     assert http.delete(f"/v1/jobs/{job_id}").status_code == 200
 

@@ -438,3 +438,25 @@ def test_what_is_deleted_can_be_restored(say: Here, house: House) -> None:
         assert say(group, "restore", id, "--json").json()["deleted_at"] is None
         assert id in say(group, "ls").out
     assert say("datasets", "restore", job.dataset_id).code == 0
+
+
+def test_pause_resume_retry_and_clone(say: Here, house: House, tmp_path: Path) -> None:
+    with house.client() as client:
+        job = client.jobs.create(SPEC)
+    assert "paused" in say("jobs", "pause", job.id).out
+    assert say("jobs", "resume", job.id, "--json").json()["status"] == "queued"
+    said = say("jobs", "finish", job.id)
+    assert said.code == 1
+    assert "no student to finish with yet" in said.err
+    assert say("jobs", "checkpoints", job.id).out.strip() == "No checkpoints."
+    say("jobs", "cancel", job.id)
+    assert "queued" in say("jobs", "retry", job.id).out
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("temperature: 2\nstudent: {hidden: [16]}\n")
+    made = say("jobs", "clone", job.id, str(changes), "--json").json()
+    assert (made["cloned_from"], made["spec"]["temperature"], made["spec"]["student"]["hidden"]) == (job.id, 2, [16])
+    best = tmp_path / "best.safetensors"
+    assert say("jobs", "checkpoints", job.id, "--best", str(best)).code == 1
+    done = finished(house, {"model.safetensors": b"weights"})
+    assert say("jobs", "checkpoints", done, "--best", str(best)).code == 0
+    assert best.read_bytes() == b"weights"

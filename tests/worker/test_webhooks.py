@@ -15,7 +15,7 @@ from core.db import Database
 from core.outbound import Guard
 from core.sealing import Sealer
 from core.settings import Settings
-from models import keys, lifecycle, webhook_secrets, webhooks
+from models import keys, lifecycle, verbs, webhook_secrets, webhooks
 from models.base import db_now
 from models.job import JobRow
 from models.project import ProjectRow
@@ -129,7 +129,7 @@ def test_the_row_is_there_if_and_only_if_the_end_was_committed(hooked: Hooked) -
     assert (hooked.job(job_id).status, hooked.delivery(job_id).status) == ("succeeded", "pending")
     with hooked.database.write() as session:
         assert not lifecycle.fail(session, lease, _error())
-        assert lifecycle.request_cancel(session, job_id) == "succeeded"
+        assert verbs.request_cancel(session, job_id) == "succeeded"
     assert hooked.delivery(job_id).attempts == 0
 
 
