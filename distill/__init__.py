@@ -3,8 +3,9 @@
 `run` does a whole job; `load` gives a finished student back as a torch module.
 """
 
+from distill.checkpoints import Checkpoints, Stopped
 from distill.model import load
 from distill.run import RunIO, run
 from distill.teacher_outputs import FolderShelf
 
-__all__ = ["FolderShelf", "RunIO", "load", "run"]
+__all__ = ["Checkpoints", "FolderShelf", "RunIO", "Stopped", "load", "run"]

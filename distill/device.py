@@ -53,6 +53,14 @@ def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
 
 
+def bits_depend_on(device: torch.device) -> list[str]:
+    """What decides in which order numbers are added here."""
+    if device.type == "cuda":
+        return [device.type, torch.__version__, torch.cuda.get_device_name(device)]
+    cpu = [str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR", "")]
+    return [device.type, torch.__version__, *cpu]
+
+
 def arithmetic(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[object]:
     """The arithmetic of a forward pass; the backward pass follows it."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -15,13 +15,14 @@ class Ema:
 
     def __init__(self, student: nn.Module, decay: float) -> None:
         self.net = deepcopy(student).eval().requires_grad_(False)
-        self._decay, self._steps = decay, 0
+        self._decay = decay
+        self.steps = 0
 
     @torch.no_grad()
     def follow(self, student: nn.Module) -> None:
         """Take in the student's weights after a step."""
-        self._steps += 1
-        share = 1 - min(self._decay, 1 - 1 / self._steps)
+        self.steps += 1
+        share = 1 - min(self._decay, 1 - 1 / self.steps)
         torch._foreach_lerp_(list(self.net.parameters()), list(student.parameters()), share)
         for ours, theirs in zip(self.net.buffers(), student.buffers(), strict=True):
             ours.copy_(theirs)

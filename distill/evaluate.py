@@ -1,6 +1,7 @@
 """What a network gets right, measured in float32 and eval mode."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +31,8 @@ class Score:
 
 
 @torch.no_grad()
-def score(net: nn.Module, data: Dataset, split: Split) -> Score:
-    """Run `net` over a split that is not empty, and leave it in eval mode.
+def score(net: nn.Module, data: Dataset, split: Split, *, between: Callable[[], None] = lambda: None) -> Score:
+    """Run `net` over a split that is not empty, and leave it in eval mode. `between` is called after each chunk.
 
     Raises JobFailure `outputs_not_finite`.
     """
@@ -46,6 +47,7 @@ def score(net: nn.Module, data: Dataset, split: Split) -> Score:
         finite &= logits.isfinite().all()
         given[done : done + len(rows)] = logits.argmax(1)
         done += len(rows)
+        between()
     correct = (given == data.y[data.rows[split]]).sum()
     if not finite:
         raise not_finite(f"on the {split} split")

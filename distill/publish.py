@@ -19,9 +19,9 @@ from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
+from distill.stages import Stage
 from distill.summary import describe, gap_recovered, judge, layers_compared, measured, warnings
 from distill.teacher import Teacher
-from distill.train import Stage
 from stillhouse import __version__
 from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
@@ -41,13 +41,15 @@ def publish(
     chosen: ChosenStudent | None,
     epochs: dict[str, int],
     stages: Sequence[Stage],
+    notes: Sequence[str],
     output: Path,
     reporter: Reporter,
 ) -> Finished:
     """Write the student, its ONNX twin, the report and the card to `output`.
 
     `models` are the student and, if it was trained, the baseline; `scores` on the test split come in the order
-    teacher, student, baseline. Raises JobFailure `export_failed` or `export_mismatch`.
+    teacher, student, baseline; `notes` are warnings from before. Raises JobFailure `export_failed` or
+    `export_mismatch`.
     """
     student = models[0]
     for net in (teacher.net, *(model.net for model in models)):
@@ -57,7 +59,9 @@ def publish(
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
         exported = _exported(spec, data, teacher, models, folder, reporter)
-        report, verdict = _report(spec, data, teacher, models, scores, chosen, exported, reporter, epochs, stages)
+        report, verdict = _report(
+            spec, data, teacher, models, scores, chosen, exported, reporter, epochs, stages, notes
+        )
         folder.write("report.json", "report", _json(report))
         folder.write("README.md", "card", card(spec, student.config, report, onnx=spec.export.onnx).encode())
         folder.write_checksums()
@@ -140,6 +144,7 @@ def _report(
     reporter: Reporter,
     epochs: dict[str, int],
     stages: Sequence[Stage],
+    notes: Sequence[str],
 ) -> tuple[Report, Verdict | None]:
     networks = [("teacher", teacher.described, teacher.parameters, teacher.size_bytes)]
     for model in models:
@@ -170,7 +175,7 @@ def _report(
         layer_pairs=layers_compared(stages),
         device=_device_name(data.x.device),
         environment=_environment(),
-        warnings=[*warnings(spec, data, rows), *exported.notes],
+        warnings=[*warnings(spec, data, rows), *exported.notes, *notes],
     )
     for warning in report.warnings:
         reporter.say(warning, "warning")

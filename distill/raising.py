@@ -8,19 +8,21 @@ from typing import Literal
 import torch
 from torch import nn
 
+from distill.checkpoints import Journal
 from distill.data import Dataset, Statistics
 from distill.evaluate import score
+from distill.lesson import Lesson
 from distill.losses import needs_teacher
 from distill.model import Model, trained_model
 from distill.reporter import Reporter
 from distill.seeds import derive
-from distill.stages import of_generation, without_teacher
+from distill.stages import Stage, of_generation, stage_of, without_teacher
 from distill.stored import stored
 from distill.students import build
 from distill.students.from_timm import make_ready
 from distill.teacher import Teacher, introduce, judged_on, of_model, of_several
 from distill.teaching import live
-from distill.train import Stage, fit, stage_of
+from distill.train import Teaching, fit
 from stillhouse.spec import JobSpec, concrete
 from stillhouse.spec.losses import Ce, Loss
 from stillhouse.spec.states import Phase
@@ -38,6 +40,7 @@ class Nursery:
     data: Dataset
     statistics: Statistics
     reporter: Reporter
+    journal: Journal
     epochs: dict[str, int] = field(default_factory=dict)
     """Epochs each stage really ran, by the name of its series."""
 
@@ -56,10 +59,13 @@ class Nursery:
         """A network made here, with everything its files need."""
         return trained_model(role, net, architecture, self.data.facts, self.statistics)
 
-    def fit(self, net: nn.Module, stages: Sequence[Stage]) -> None:
-        """Train on the labels alone, and note the epochs."""
-        run = fit(net, stages, self.data.labelled(), None, self.reporter)
-        self.epochs[stages[0].series or stages[0].phase] = run
+    def fit(self, network: str, net: nn.Module, stages: Sequence[Stage], teaching: Teaching | None = None) -> int:
+        """Train the network called `network`, on the labels alone where nobody teaches it; return the epochs."""
+        # Where nothing reads the teacher there is nothing to learn from rows without a label.
+        data = self.data if any(needs_teacher(stage.losses) for stage in stages) else self.data.labelled()
+        average = None if teaching is None else teaching.average
+        lesson = Lesson(self.journal, stages[0].name, network, average)
+        return fit(net, stages, data, teaching, self.reporter, lesson)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> 
     if spec.teacher.ensemble is None:
         return teachers[0]
     for position, teacher in enumerate(teachers):
-        found = score(teacher.net, nursery.data, judged_on(nursery.data))
+        found = score(teacher.net, nursery.data, judged_on(nursery.data), between=nursery.reporter.breathe)
         introduce(teacher, found, nursery.data, nursery.reporter, member=position)
     return of_several(teachers, spec.teacher.ensemble)
 
@@ -103,15 +109,14 @@ def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> 
 def ancestor(generations: int, architecture: Architecture, stages: list[Stage], nursery: Nursery) -> nn.Module:
     """The student's predecessor: the first learns from the labels, each other one from the one before (Furlanello et
     al. 2018, arXiv:1805.04770 §3). Each starts from weights of its own."""
-    data, reporter = nursery.data, nursery.reporter
     net = nursery.fresh(architecture, stream="generation 0")
-    run = fit(net, of_generation(without_teacher(stages, data), 0), data.labelled(), None, reporter)
+    run = nursery.fit("generation 0", net, of_generation(without_teacher(stages, nursery.data), 0))
     for generation in range(1, generations):
         teacher = net.requires_grad_(False)
         net = nursery.fresh(architecture, stream=f"generation {generation}")
         for stage in of_generation(stages, generation):
             taught = live(teacher, stage) if needs_teacher(stage.losses) else None
-            run += fit(net, [stage], data if taught else data.labelled(), taught, reporter)
+            run += nursery.fit(f"generation {generation}", net, [stage], taught)
     nursery.epochs[Phase.TRAINING_TEACHER] = run
     return net
 
@@ -121,5 +126,6 @@ def _graduated(nursery: Nursery, entrant: Entrant) -> Teacher:
         assert entrant.ready is not None  # it came in files
         return entrant.ready
     stage = stage_of(entrant.recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
-    nursery.fit(entrant.net, [replace(stage, series=entrant.series)])
+    stage = replace(stage, series=entrant.series)
+    nursery.epochs[stage.name] = nursery.fit(stage.name, entrant.net, [stage])
     return of_model(nursery.model("teacher", entrant.net, entrant.recipe.architecture), trained=True)

@@ -7,27 +7,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from distill.checkpoints import Checkpoints, Journal, Prints, Unfit
 from distill.choice import choose
 from distill.data import Dataset, measure, read_dataset, unusable
-from distill.device import give_back, heap_kept, memory_guard, pick, repeatable
+from distill.device import bits_depend_on, give_back, heap_kept, memory_guard, pick, repeatable
 from distill.ema import Ema
 from distill.evaluate import Score, score
 from distill.gate import let_teach
-from distill.losses import needs_teacher
 from distill.pairing import pair_layers, sentence
 from distill.publish import publish
 from distill.raising import Nursery, ancestor, entrants, graduate
-from distill.reporter import Reporter
+from distill.reporter import INTERVAL, Reporter
 from distill.stages import Pairs, check_frozen, stages_of, without_teacher
 from distill.students.shrink import inherit, recalibrate
 from distill.teacher import Teacher, introduce, judged_on, of_model
 from distill.teacher_outputs import Shelf
 from distill.teaching import Keeping, measured, moving, teachings
-from distill.train import Teaching, fit
+from distill.train import Teaching
+from stillhouse import __version__
 from stillhouse.spec import AUTO, JobSpec
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.events import Finished, TrainerEvent
+from stillhouse.spec.events import Finished, TrainerEvent, Wish
 from stillhouse.spec.facts import Split
+from stillhouse.spec.report import ChosenStudent
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Architecture, Shrink
 
@@ -51,20 +53,45 @@ class RunIO:
     """SHA-256 of the dataset's file, when it is known: outputs are kept under it."""
     threads: int | None = None
     """CPU threads. The same number gives the same bits; None: torch's own choice."""
+    checkpoints: Checkpoints | None = None
+    """Where the run writes down how far it is, and goes on from; None: nowhere."""
+    wishes: Callable[[], Wish | None] | None = None
+    """Asked about once a second what is wished of the run: `stop` or `finish`."""
 
 
 def run(spec: JobSpec, io: RunIO, report: Callable[[TrainerEvent], None]) -> Finished:
     """Distil as the resolved `spec` says, leave the files in `io.output`, and return what was found.
 
     `report` gets every event but the last, which is the return value. It is called from this thread, about once a
-    second. Raises JobFailure with one of `FAILURE_CODES` when the job cannot go on.
+    second. With `io.checkpoints` a run that died is gone on with, and ends with the bits of one that did not. Raises
+    JobFailure with one of `FAILURE_CODES` when the job cannot go on, and Stopped when that was wished.
     """
     device = pick(spec.resources)
     with memory_guard(), heap_kept(), repeatable(device, io.threads):
-        return _run(spec, io, device, Reporter(report))
+        reporter, journal = _accounts(spec, io, device, report)
+        journal.take_up()
+        try:
+            return _run(spec, io, device, reporter, journal)
+        except Unfit:
+            reporter, journal = _accounts(spec, io, device, report)
+            reporter.say("The checkpoint belongs to other networks: the run begins anew.", "warning")
+            return _run(spec, io, device, reporter, journal)
 
 
-def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> Finished:
+def _accounts(
+    spec: JobSpec, io: RunIO, device: torch.device, report: Callable[[TrainerEvent], None]
+) -> tuple[Reporter, Journal]:
+    """What the run says to others, and what it writes down for itself."""
+    every = INTERVAL if io.checkpoints is None else min(INTERVAL, io.checkpoints.every_seconds)
+    reporter = Reporter(report, interval=every)
+    arithmetic = [__version__, *bits_depend_on(device)]
+    prints = Prints(spec.model_dump_json(), io.dataset, io.dataset_sha256, io.teacher, arithmetic)
+    journal = Journal(reporter, device, checkpoints=io.checkpoints, prints=prints, wishes=io.wishes)
+    reporter.each_time(journal.look)
+    return reporter, journal
+
+
+def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter, journal: Journal) -> Finished:
     with reporter.phase(Phase.PREPARING):
         data = read_dataset(io.dataset)
         _refuse_empty_splits(data)
@@ -72,8 +99,8 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
         data = data.to(device)
         _introduce_data(data, reporter)
         reporter.advance(step=1)
-    nursery = Nursery(spec, data, statistics, reporter)
-    architecture, chosen = choose(spec.student, data, statistics, nursery.fresh, reporter)
+    nursery = Nursery(spec, data, statistics, reporter, journal)
+    architecture, chosen = _chosen(spec, nursery)
     student = nursery.fresh(architecture)
     check_frozen(spec, student)
 
@@ -101,12 +128,14 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     if spec.evaluation.baseline:
         # Of a shrunk student too the baseline starts at random: layers of the teacher are a lesson as well.
         baseline = nursery.fresh(architecture)
-        nursery.fit(baseline, without_teacher(stages, data))
+        alone = without_teacher(stages, data)
+        nursery.epochs[alone[0].name] = nursery.fit("baseline", baseline, alone)
         models.append(nursery.model("baseline", baseline, architecture))
-        if held_out and not spec.teacher.of_itself and spec.evaluation.teacher_gate == "on":
+        gated = held_out and not spec.teacher.of_itself and spec.evaluation.teacher_gate == "on"
+        if gated and not journal.finishing:  # neither of the two had its time
             split = judged_on(data)
-            alone = score(baseline, data, split)
-            let_teach(held_out[split], alone, data.y[data.rows[split]], split=split)
+            found = score(baseline, data, split, between=reporter.breathe)
+            let_teach(held_out[split], found, data.y[data.rows[split]], split=split)
 
     # 3. The teacher's outputs on the training split: computed once, or live when every epoch shows other views, the
     # losses look inside it, or it moves along.
@@ -118,24 +147,40 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter) -> 
     give_back()
 
     # 4. The student.
-    for stage, taught in zip(stages, lessons, strict=True):
-        # Where nothing reads the teacher there is nothing to learn from rows without a label.
-        seen = data if needs_teacher(stage.losses) else data.labelled()
-        nursery.epochs[stage.series or stage.phase] = fit(student, [stage], seen, taught, reporter)
+    for position, (stage, taught) in enumerate(zip(stages, lessons, strict=True)):
+        if position and journal.left_out(stage.name):
+            nursery.epochs[stage.name] = 0
+        else:
+            nursery.epochs[stage.name] = nursery.fit("student", student, [stage], taught)
     models.insert(0, nursery.model("student", student, architecture))
     if average is not None:
         teacher = of_model(nursery.model("teacher", average.net, architecture), trained=True)
 
     # 5. Measured on the rows none of them was trained on.
     with reporter.phase(Phase.EVALUATING, steps=len(models) + 1):
-        scores = [held_out.get("test") or score(teacher.net, data, "test")]
+        scores = [held_out.get("test") or score(teacher.net, data, "test", between=reporter.breathe)]
         for step, model in enumerate(models, start=2):
-            scores.append(score(model.net, data, "test"))
+            scores.append(score(model.net, data, "test", between=reporter.breathe))
             reporter.advance(step=step)
 
     # 6. The files and the report.
     give_back()
-    return publish(spec, data, teacher, models, scores, chosen, nursery.epochs, stages, io.output, reporter)
+    return publish(
+        spec, data, teacher, models, scores, chosen, nursery.epochs, stages, journal.warnings, io.output, reporter
+    )
+
+
+def _chosen(spec: JobSpec, nursery: Nursery) -> tuple[Architecture, ChosenStudent | None]:
+    """What is measured by the clock is measured once: the next attempt might choose a neighbour."""
+    if (known := nursery.journal.noted("chosen")) is not None:
+        chosen = ChosenStudent.model_validate(known)
+        return chosen.student, chosen
+    architecture, measured_here = choose(
+        spec.student, nursery.data, nursery.statistics, nursery.fresh, nursery.reporter
+    )
+    if measured_here is not None:
+        nursery.journal.note("chosen", measured_here.model_dump(mode="json"))
+    return architecture, measured_here
 
 
 def _keeping(spec: JobSpec, io: RunIO) -> Keeping:

@@ -3,7 +3,8 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from torch import nn
 
@@ -12,14 +13,80 @@ from distill.batches import bounds
 from distill.data import Dataset
 from distill.losses import needs_teacher
 from distill.taps import Pair
-from distill.train import Stage, stage_of
 from stillhouse.spec import JobSpec, concrete
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.losses import Ce, Layered
+from stillhouse.spec.losses import Ce, Layered, Loss
 from stillhouse.spec.states import Phase
+from stillhouse.spec.training import Augmentation, EarlyStopping, Schedule, Training
 from stillhouse.spec.training import Stage as Given
 
 Pairs = Mapping[str, tuple[Pair, ...]]
+
+VIEW_STREAM = "student"
+"""Names the random views that come again: those of the plain job, so that with as many views as epochs nothing
+changes."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training, every value concrete."""
+
+    phase: Phase
+    stream: str
+    """Names the random streams. Distillation and baseline share one: same batches, views and dropout masks."""
+    losses: tuple[Loss, ...]
+    epochs: int
+    batch_size: int
+    optimizer: Literal["adamw", "adam", "sgd"]
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    schedule: Schedule
+    warmup_epochs: float
+    precision: Literal["fp32", "bf16"]
+    augmentation: Augmentation
+    seed: int
+    early_stopping: EarlyStopping | None
+    max_norm: float | None = None
+    series: str | None = None
+    """Name its series start with; None: the phase's."""
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """Kind of loss → the layers it compares."""
+    freeze: tuple[str, ...] = ()
+    """Paths of layers that stay as they are."""
+    views: int | None = None
+    """Epoch e shows view e mod `views` of each row; None: a new one in every epoch."""
+
+    @property
+    def name(self) -> str:
+        """What its series start with: no two of a job have the same."""
+        return self.series or self.phase
+
+
+def stage_of(training: Training, *, phase: Phase, stream: str, losses: tuple[Loss, ...]) -> Stage:
+    """The stage a resolved `Training` describes."""
+    return Stage(
+        phase=phase,
+        stream=stream,
+        losses=losses,
+        epochs=concrete(training.epochs),
+        batch_size=concrete(training.batch_size),
+        optimizer=training.optimizer,
+        learning_rate=concrete(training.learning_rate),
+        weight_decay=concrete(training.weight_decay),
+        momentum=concrete(training.momentum),
+        schedule=training.schedule,
+        warmup_epochs=training.warmup_epochs,
+        precision=concrete(training.precision),
+        max_norm=training.max_norm,
+        augmentation=training.augmentation,
+        seed=concrete(training.seed),
+        early_stopping=training.early_stopping,
+        class_weights=training.class_weights,
+        sampling=training.sampling,
+    )
 
 
 def stages_of(spec: JobSpec, pairs: Sequence[Pairs]) -> list[Stage]:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from distill.data import Dataset
 from distill.evaluate import Score, wilson
+from distill.stages import Stage
 from distill.taps import Pair
-from distill.train import Stage
 from stillhouse.spec import DataFacts, JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.job import Targets

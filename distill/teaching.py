@@ -17,12 +17,13 @@ from distill.evaluate import Score, score_of
 from distill.losses import needs_teacher
 from distill.mixing import mixes
 from distill.reporter import Reporter
+from distill.stages import Stage
 from distill.taps import Outputs, outputs
 from distill.teacher import Teacher
 from distill.teacher_outputs import Shelf, Voice, Wish, outputs_of
 from distill.teacher_outputs.key import digest_of
 from distill.teacher_outputs.layout import Layout
-from distill.train import Stage, Teaching
+from distill.train import Teaching
 from stillhouse.spec.facts import Split
 from stillhouse.spec.losses import Softened
 
@@ -110,7 +111,7 @@ def live(net: nn.Module, stage: Stage) -> Teaching:
 def moving(average: Ema, stage: Stage) -> Teaching:
     """The average of the student's own weights as its teacher. It follows through stages that do not ask it too."""
     look = live(average.net, stage).look if needs_teacher(stage.losses) else None
-    return Teaching(look, average.follow)
+    return Teaching(look, average)
 
 
 def _asked_live(net: nn.Module, stage: Stage) -> Teaching:

@@ -18,8 +18,9 @@ from distill.data import Dataset, measure, read_dataset
 from distill.device import arithmetic, heap_kept, repeatable
 from distill.model import load
 from distill.reporter import Reporter
+from distill.stages import Stage, stage_of
 from distill.students import build
-from distill.train import Stage, fit, stage_of
+from distill.train import fit
 from distill.warm import warm
 from stillhouse.spec import JobSpec
 from stillhouse.spec.base import concrete

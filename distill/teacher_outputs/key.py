@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from distill.device import bits_depend_on
+from distill.stages import VIEW_STREAM, Stage
 from distill.teacher_outputs.layout import Layout
 from distill.teacher_outputs.voice import tile_rows
-from distill.train import VIEW_STREAM, Stage
 
 
 def key_of(
@@ -23,7 +23,7 @@ def key_of(
         views = [stage.augmentation.model_dump(mode="json"), stage.seed, VIEW_STREAM, layout.views]
     top = None if layout.top_k is None else [layout.top_k, temperature]
     precision = "fp32" if stage is None else stage.precision
-    parts = ["outputs/1", dataset_sha256, teacher, views, precision, top, tile_rows(x), *_arithmetic(x.device)]
+    parts = ["outputs/1", dataset_sha256, teacher, views, precision, top, tile_rows(x), *bits_depend_on(x.device)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -31,11 +31,3 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _arithmetic(device: torch.device) -> list[str]:
-    """What decides in which order numbers are added here."""
-    if device.type == "cuda":
-        return [device.type, torch.__version__, torch.cuda.get_device_name(device)]
-    cpu = [str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR", "")]
-    return [device.type, torch.__version__, *cpu]

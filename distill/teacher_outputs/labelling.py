@@ -13,6 +13,7 @@ from distill.data import Dataset
 from distill.evaluate import not_finite
 from distill.mapped import Mapping
 from distill.reporter import Reporter
+from distill.stages import VIEW_STREAM, Stage
 from distill.teacher import Teacher
 from distill.teacher_outputs.file import Maker, open_whole
 from distill.teacher_outputs.kept import Kept
@@ -20,7 +21,6 @@ from distill.teacher_outputs.key import key_of
 from distill.teacher_outputs.layout import Layout
 from distill.teacher_outputs.shelf import Shelf
 from distill.teacher_outputs.voice import Voice
-from distill.train import VIEW_STREAM, Stage
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import OutputsMade, OutputsWanted
 from stillhouse.spec.states import Phase
@@ -156,3 +156,5 @@ def _chunks(wish: Wish, data: Dataset, done: int, report: Reporter) -> Iterator[
             yield layout.packed(said)
             if wish.stage is not None:
                 report.advance(step=step)
+            else:
+                report.breathe()

@@ -13,8 +13,9 @@ from distill.data import read_dataset
 from distill.device import heap_kept
 from distill.model import load, weight_bytes
 from distill.reporter import Reporter
+from distill.stages import stage_of
 from distill.students import build
-from distill.train import fit, stage_of
+from distill.train import fit
 from stillhouse.spec.losses import Ce
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Cnn, Mobilenet, Resnet

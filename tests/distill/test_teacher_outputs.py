@@ -19,6 +19,7 @@ from distill import FolderShelf
 from distill.augment import view
 from distill.data import Dataset, measure, read_dataset
 from distill.reporter import Reporter
+from distill.stages import Stage
 from distill.students import build
 from distill.taps import Outputs
 from distill.teacher import Teacher
@@ -26,7 +27,6 @@ from distill.teacher_outputs import Kept, Voice, Wish, outputs_of
 from distill.teacher_outputs.file import Maker, open_whole, partial_name
 from distill.teacher_outputs.key import key_of
 from distill.teacher_outputs.layout import IDS, VALUES, Layout
-from distill.train import Stage
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import LogLine, OutputsMade, OutputsPlace, OutputsWanted
 from stillhouse.spec.students import Architecture, Cnn, Mlp, Mobilenet, Resnet

@@ -14,9 +14,10 @@ from distill.data import Dataset, measure, read_dataset
 from distill.evaluate import score
 from distill.reporter import Reporter
 from distill.seeds import derive
+from distill.stages import Stage
 from distill.students import build
 from distill.taps import Outputs
-from distill.train import Stage, Teaching, fit
+from distill.train import Teaching, fit
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import LogLine, Metrics, Progress, TrainerEvent
 from stillhouse.spec.losses import Ce, Kd
