@@ -1,6 +1,7 @@
-"""Who calls: a Bearer key stands for a project."""
+"""Who calls, and whether they may: a Bearer key stands for a project and has a scope."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends
@@ -9,7 +10,9 @@ from starlette.requests import Request
 
 from api.parts import InParts
 from models import keys
-from stillhouse.spec.errors import Unauthorized
+from models.tenancy import every_project
+from stillhouse.spec.errors import FieldError, Forbidden, Unauthorized
+from stillhouse.spec.keys import SCOPES, Scope, covers
 
 bearer = Depends(
     HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `Authorization: Bearer shk_…`.")
@@ -17,14 +20,47 @@ bearer = Depends(
 """Only describes the scheme in the OpenAPI document; the header is read below."""
 
 
-def calling_project(parts: InParts, request: Request, _described: Annotated[object, bearer]) -> str:
-    """Id of the project whose key the caller shows. Raises Unauthorized."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whose key was shown."""
+
+    project_id: str
+    key_id: str
+    scope: str
+
+
+def identify(parts: InParts, request: Request, _described: Annotated[object, bearer]) -> Caller:
+    """Whose key the caller shows, whatever it may do. Raises Unauthorized."""
     key = shown_key(dict(request.scope["headers"]))
-    with parts.database.read() as session:
-        project_id = keys.owner(session, key)
-    if project_id is None:
+    with every_project(parts.database) as session:
+        row = keys.shown(session, key)
+    if row is None:
         raise bad_key()
-    return project_id
+    parts.key_use.note(row.id)
+    caller = Caller(project_id=row.project_id, key_id=row.id, scope=row.scope)
+    request.state.caller = caller
+    return caller
+
+
+Identified = Annotated[Caller, Depends(identify)]
+
+
+def calling_project(caller: Identified, request: Request) -> str:
+    """Id of the caller's project. Reading needs a key that may read, anything else one that may write.
+
+    Raises Unauthorized, Forbidden.
+    """
+    return _allowed(caller, scope_of_method(request.method)).project_id
+
+
+def administrator(caller: Identified) -> Caller:
+    """The caller, whose key has the scope admin. Raises Unauthorized, Forbidden."""
+    return _allowed(caller, "admin")
+
+
+def scope_of_method(method: str) -> Scope:
+    """What a route needs that asks for nothing more."""
+    return "read" if method in ("GET", "HEAD") else "write"
 
 
 def shown_key(headers: Mapping[bytes, bytes]) -> str:
@@ -41,8 +77,21 @@ def shown_key(headers: Mapping[bytes, bytes]) -> str:
 def bad_key() -> Unauthorized:
     """The answer to a key that opens nothing; whether it ever did is not said."""
     return Unauthorized(
-        "The API key is unknown or was revoked.", hint="Check that it is complete; your operator can make a new one."
+        "The API key is unknown, has expired or was revoked.",
+        hint="Check that it is complete; a key with the scope admin, or your operator, can make a new one.",
+    )
+
+
+def _allowed(caller: Caller, needed: Scope) -> Caller:
+    if covers(caller.scope, needed):
+        return caller
+    detail = f"This needs a key with the scope {needed}, and the key shown has the scope {caller.scope}."
+    raise Forbidden(
+        detail,
+        hint=f"A key with the scope {needed} may {SCOPES[needed]}; one with the scope admin can make it.",
+        errors=[FieldError(pointer="header:Authorization", code=f"needs_{needed}", detail=detail)],
     )
 
 
 Project = Annotated[str, Depends(calling_project)]
+Administrator = Annotated[Caller, Depends(administrator)]

@@ -1,8 +1,10 @@
-"""`python -m api.keys`: make, list and revoke API keys, on the database of the environment's settings."""
+"""`python -m api.keys`: make, list, rotate and revoke API keys, on the database of the environment's settings."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,7 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.db import Database
 from core.settings import Settings
 from models import keys
+from models.api_key import ApiKeyRow
+from models.base import db_now
 from stillhouse.spec.base import Name
+from stillhouse.spec.keys import MAX_DAYS, Scope
 
 _NAMES: TypeAdapter[list[str]] = TypeAdapter(list[Name])
 
@@ -34,6 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     create = commands.add_parser("create", help="make a key and print it, this once")
     create.add_argument("--project", default="default", help="made if it does not exist (default: %(default)s)")
     create.add_argument("--name", required=True, help="what the key is for")
+    create.add_argument(
+        "--scope", choices=get_args(Scope), default="write", help="each includes those before it (default: %(default)s)"
+    )
+    create.add_argument("--expires-in-days", type=_days, metavar="DAYS", help="default: it lasts until it is revoked")
+    rotate = commands.add_parser("rotate", help="make a key in place of another and print it, this once")
+    rotate.add_argument("id", help="as `list` shows it: key_…")
+    rotate.add_argument(
+        "--overlap-hours", type=float, default=24.0, metavar="H", help="how long the old one stays good (default: 24)"
+    )
     commands.add_parser("list", help="show all keys, without the keys themselves")
     revoke = commands.add_parser("revoke", help="end a key for good")
     revoke.add_argument("id", help="as `list` shows it: key_…")
@@ -42,30 +56,60 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(database: Database, args: argparse.Namespace) -> int:
     if args.command == "create":
-        return _create(database, args.project, args.name)
+        return _create(database, args)
+    if args.command == "rotate":
+        return _rotate(database, args.id, timedelta(hours=args.overlap_hours))
     if args.command == "list":
         return _list(database)
     return _revoke(database, args.id)
 
 
-def _create(database: Database, project: str, name: str) -> int:
+def _create(database: Database, args: argparse.Namespace) -> int:
     try:
-        _NAMES.validate_python([project, name])
+        _NAMES.validate_python([args.project, args.name])
     except ValidationError:
         _complain("Names have 1 to 100 letters, digits, spaces and . : @ + - _, and begin with a letter or digit.")
         return 1
     with database.write() as session:
-        key = keys.issue(session, keys.project_named(session, project).id, name=name)
+        project = keys.project_named(session, args.project)
+        key = keys.issue(session, project.id, name=args.name, scope=args.scope, days=args.expires_in_days)
+    _say(key)
+    return 0
+
+
+def _rotate(database: Database, key_id: str, overlap: timedelta) -> int:
+    with database.write() as session:
+        row = session.get(ApiKeyRow, key_id)
+        if row is None or row.revoked_at is not None or row.replaced_by is not None:
+            _complain(f"There is no key {key_id} to rotate: `python -m api.keys list` shows all.")
+            return 1
+        _, key = keys.rotate(session, row, overlap=overlap)
     _say(key)
     return 0
 
 
 def _list(database: Database) -> int:
     with database.read() as session:
+        now = db_now(session)
         for row, project in keys.listed(session):
-            state = "active" if row.revoked_at is None else f"revoked {row.revoked_at:%Y-%m-%d}"
-            _say(f"{row.id}  {row.created_at:%Y-%m-%d}  {state}  {project}  {row.name}")
+            used = "never used" if row.last_used_at is None else f"used {row.last_used_at:%Y-%m-%d}"
+            ended = row.expires_at is not None and row.expires_at <= now
+            state = "expired" if ended and row.revoked_at is None else _state(row)
+            _say(f"{row.id}  {row.created_at:%Y-%m-%d}  {state}  {row.scope}  {used}  {project}  {row.name}")
     return 0
+
+
+def _state(row: ApiKeyRow) -> str:
+    if row.revoked_at is not None:
+        return f"revoked {row.revoked_at:%Y-%m-%d}"
+    return "active" if row.expires_at is None else f"until {row.expires_at:%Y-%m-%d}"
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 < days <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"give more than 0 and at most {MAX_DAYS:g} days")
+    return days
 
 
 def _revoke(database: Database, key_id: str) -> int:

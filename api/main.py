@@ -13,6 +13,7 @@ import stillhouse
 from api import openapi, polling, problems
 from api.answers import Answers
 from api.cursors import Cursors
+from api.key_use import KeyUse
 from api.middleware import Edge
 from api.parts import Parts
 from api.recent import Recent
@@ -24,6 +25,7 @@ from api.routes import (
     following,
     health,
     jobs,
+    keys,
     models,
     teacher_outputs,
     verbs,
@@ -31,11 +33,11 @@ from api.routes import (
 )
 from api.services import workspace
 from core.broker import Doorbell
-from core.db import Database
 from core.secret import secret_key
 from core.settings import Settings
 from core.storage import make_storage
 from models.glance import Glances
+from models.tenancy import confined
 
 _READINESS_SECONDS = 0.5
 _READERS = 2
@@ -62,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
     job_parts = (jobs, verbs, following, checkpoints, artifacts)
-    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks):
+    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks, keys):
         app.include_router(module.router)
     return app
 
@@ -73,7 +75,7 @@ def _operation_id(route: APIRoute) -> str:
 
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
-    database = Database(settings.resolved_database_url)
+    database = confined(settings.resolved_database_url)
     parts = Parts(
         settings=settings,
         database=database,
@@ -81,6 +83,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         doorbell=Doorbell(settings),
         cursors=Cursors(secret_key(settings)),
         glances=Glances(database),
+        key_use=KeyUse(database),
         answers=Answers(),
         readiness=Recent(seconds=_READINESS_SECONDS),
         stopping=Event(),
@@ -92,5 +95,6 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         parts.doorbell.close()
+        parts.key_use.close()
         parts.glances.close()
         parts.database.close()

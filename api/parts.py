@@ -10,12 +10,14 @@ from starlette.requests import Request
 
 from api.answers import Answers
 from api.cursors import Cursors
+from api.key_use import KeyUse
 from api.recent import Recent
 from core.broker import Doorbell
 from core.db import Database
 from core.settings import Settings
 from core.storage import Storage
 from models.glance import Glances
+from models.tenancy import Tenant
 from stillhouse.spec.views import Readiness
 
 
@@ -25,16 +27,22 @@ class Parts:
 
     settings: Settings
     database: Database
+    """Shows nothing of any project: rows of one are read and written with `of`."""
     storage: Storage
     doorbell: Doorbell
     cursors: Cursors
     glances: Glances
+    key_use: KeyUse
     answers: Answers
     readiness: Recent[Readiness]
     stopping: Event
     """Set when the process is told to end: open streams end then."""
     readers: CapacityLimiter
     """Lets a few uploads be read at a time."""
+
+    def of(self, project_id: str) -> Tenant:
+        """The database as one project sees it."""
+        return Tenant(self.database, project_id)
 
 
 async def parts_of(request: Request) -> Parts:

@@ -41,6 +41,7 @@ def at_hand(scope: Scope) -> Ready | None:
         return None
     if glance is None or glance.version is None:
         return None
+    parts.key_use.note(glance.key_id)
     answer = parts.answers.get(job_id, glance.version)
     return None if answer is None else answer.to(headers)
 
@@ -50,6 +51,7 @@ async def answer(parts: Parts, headers: dict[bytes, bytes], job_id: str) -> Read
     glance = await _look(parts, keys.digest(shown_key(headers)), job_id if jobs.is_id(job_id) else _NOBODY)
     if glance is None:
         raise bad_key()
+    parts.key_use.note(glance.key_id)
     if glance.version is None:
         raise jobs.missing(job_id)
     found = parts.answers.get(job_id, glance.version)
@@ -67,7 +69,7 @@ async def _look(parts: Parts, digest: str, job_id: str) -> Glance | None:
 
 
 def _load(parts: Parts, project_id: str, job_id: str) -> Answer:
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         row = jobs.find(session, project_id, job_id)
     body = job_json(row)
     # The version alone would not do: another release of the service may word the same job differently.

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from core.db import is_outage
 from stillhouse.spec.errors import (
+    Forbidden,
     Invalid,
     MethodNotAllowed,
     NotFound,
@@ -43,7 +44,7 @@ def render(error: StillhouseError, request_id: str, headers: Mapping[str, str] |
 
 def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route that can answer with these errors."""
-    return {status: {"model": Problem} for status in (401, 422, 500, 503, *statuses)}
+    return {status: {"model": Problem} for status in (401, 403, 422, 500, 503, *statuses)}
 
 
 def install(app: FastAPI) -> None:
@@ -70,6 +71,10 @@ def unavailable() -> Unavailable:
 def _headers(error: StillhouseError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, Forbidden) and error.errors:
+        # RFC 6750 §3.1.
+        needed = error.errors[0].code.removeprefix("needs_")
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
     if isinstance(error, Unavailable):
         return {"Retry-After": str(RETRY_SECONDS)}
     return {}

@@ -1,6 +1,6 @@
 """The database: an engine, and two kinds of short transaction. SQLite and PostgreSQL behave alike behind them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,22 +16,23 @@ _BUSY_SECONDS = 10
 class Database:
     """Short transactions on one engine. Make it after a fork, never before: connections are not shared."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, *, info: Mapping[str, Any] | None = None) -> None:
+        """`info`: what every session of it carries in `session.info`."""
+        self.engine, self._info = _engine(url), dict(info or {})
         # SQLite deadlocks when a reader turns writer, so a writing transaction takes the lock at once.
         self._writer = sessionmaker(self.engine.execution_options(sqlite_begin="IMMEDIATE"), expire_on_commit=False)
         self._reader = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, info: Mapping[str, Any] | None = None) -> Iterator[Session]:
         """A transaction that commits at the end of the block, or rolls back when it raises."""
-        with self._writer() as session, session.begin():
+        with self._writer(info=self._info | dict(info or {})) as session, session.begin():
             yield session
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self, info: Mapping[str, Any] | None = None) -> Iterator[Session]:
         """A transaction for reading; nothing is committed."""
-        with self._reader() as session:
+        with self._reader(info=self._info | dict(info or {})) as session:
             yield session
 
     def close(self) -> None:

@@ -141,7 +141,7 @@ def project(database: Database) -> str:
 def api_key(database: Database, project: str) -> str:
     """A key of that project."""
     with database.write() as session:
-        return keys.issue(session, project, name="test")
+        return keys.issue(session, project, name="test", scope="admin")
 
 
 def _admin(url: str, statement: str) -> None:

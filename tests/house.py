@@ -174,7 +174,7 @@ def open_house(folder: Path, template: Path, broker_url: str) -> Iterator[House]
     database = Database(f"sqlite:///{folder / 'record.db'}")
     with database.write() as session:
         project = keys.project_named(session, "default").id
-        key = keys.issue(session, project, name="test")
+        key = keys.issue(session, project, name="test", scope="admin")
     with serve(server_config(settings, create_app(settings))) as url:
         yield House(url=url, key=key, project=project, settings=settings, database=database)
     database.close()

@@ -55,7 +55,7 @@ def list_events(
 def get_log(job_id: str, project: Project, parts: InParts) -> Response:
     """The events as lines of text."""
     following.check(parts, project, job_id)
-    return StreamingResponse(following.log_text(parts, job_id), media_type="text/plain")
+    return StreamingResponse(following.log_text(parts, project, job_id), media_type="text/plain")
 
 
 @router.get("/metrics", responses=declared(404))

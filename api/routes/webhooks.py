@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.auth import Project
+from api.auth import Administrator, Project
 from api.parts import InParts
 from api.problems import declared
 from api.services import webhooks
@@ -22,14 +22,14 @@ def list_webhook_deliveries(job_id: str, project: Project, parts: InParts) -> Pa
 
 
 @router.get("/webhook-secret", responses=declared(409))
-def get_webhook_secret(project: Project, parts: InParts, response: Response) -> WebhookSecret:
+def get_webhook_secret(admin: Administrator, parts: InParts, response: Response) -> WebhookSecret:
     """The secret that signs all webhooks of the project, for receivers to check them with."""
     response.headers.update(_SECRET)
-    return webhooks.secret(parts, project)
+    return webhooks.secret(parts, admin.project_id)
 
 
 @router.post("/webhook-secret/rotate", responses=declared())
-def rotate_webhook_secret(project: Project, parts: InParts, response: Response) -> WebhookSecret:
+def rotate_webhook_secret(admin: Administrator, parts: InParts, response: Response) -> WebhookSecret:
     """Make a new secret. For 24 hours messages are signed with the previous one too; one older still is dropped."""
     response.headers.update(_SECRET)
-    return webhooks.rotate(parts, project)
+    return webhooks.rotate(parts, admin.project_id)

@@ -17,14 +17,14 @@ _NAME = re.compile(r"[\w.\-]{1,100}", re.ASCII)
 
 def listed(parts: Parts, project_id: str, job_id: str) -> list[ArtifactRow]:
     """All files of a job; none before it has succeeded."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         jobs.find(session, project_id, job_id)
         return results.artifacts(session, job_id)
 
 
 def one(parts: Parts, project_id: str, job_id: str, name: str) -> ArtifactRow:
     """One file. Raises NotReady while the job is under way, NotFound when it has no such file, Gone when it is lost."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         job = jobs.find(session, project_id, job_id)
         row = _named(session, job_id, name)
     if row is None:
@@ -35,7 +35,7 @@ def one(parts: Parts, project_id: str, job_id: str, name: str) -> ArtifactRow:
 
 def all_of(parts: Parts, project_id: str, job_id: str) -> list[ArtifactRow]:
     """All files of a finished job. Raises NotReady or NotFound when there are none, Gone when one is lost."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         job = jobs.find(session, project_id, job_id)
         rows = results.artifacts(session, job_id)
     if not rows:

@@ -44,7 +44,7 @@ def _store(parts: Parts, project_id: str, builtin: str) -> DatasetRow:
 
 
 def _found(parts: Parts, project_id: str, builtin: str) -> DatasetRow | None:
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         row = datasets.by_builtin(session, project_id, builtin)
     if row is None or (row.deleted_at is None and row.missing_at is None):
         return row
@@ -53,7 +53,7 @@ def _found(parts: Parts, project_id: str, builtin: str) -> DatasetRow | None:
 
 def _taken_up(parts: Parts, project_id: str, dataset_id: str) -> DatasetRow | None:
     """A copy that lies in the trash comes out of it; one whose file is lost makes way for a new one."""
-    with parts.database.write() as session:
+    with parts.of(project_id).write() as session:
         row = trash.locked(session, DatasetRow, project_id, dataset_id)
         if row is None:
             return None

@@ -44,14 +44,14 @@ class Weights:
 
 def listed(parts: Parts, project_id: str, job_id: str) -> list[CheckpointRow]:
     """The newest first; none when the job is over."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         jobs.find(session, project_id, job_id)
         return checkpoints.newest(session, job_id)
 
 
 def best(parts: Parts, project_id: str, job_id: str) -> Weights | ArtifactRow:
     """The student's weights: of a job that succeeded, those it made. Raises NotFound when there are none."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         job = jobs.find(session, project_id, job_id)
         found = checkpoints.newest(session, job_id)
         files = results.artifacts(session, job_id) if job.status == JobStatus.SUCCEEDED else []

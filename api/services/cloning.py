@@ -17,7 +17,7 @@ def clone(
     """Submit it. Raises what a submission raises; pointers are into the changed spec."""
     if patch is not None and not isinstance(patch.value, dict):
         raise Invalid.at("", "not_an_object", 'The changes must be a JSON object, such as {"temperature": 2}.')
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         spec = jobs.find(session, project_id, job_id).spec
     changed = spec if patch is None else merged(spec, patch.value)
     raw = json.dumps(changed).encode()

@@ -16,7 +16,7 @@ _ID = re.compile(r"ds_[0-9a-hjkmnp-tv-z]{26}")
 def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Dataset]:
     """A page of datasets."""
     before = start_of(parts, project_id, "datasets", query)
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         rows = datasets.page(session, project_id, before=before, limit=query.limit, deleted=query.deleted)
     return page_of(parts, project_id, "datasets", query, rows, dataset_view)
 
@@ -25,7 +25,7 @@ def find(parts: Parts, project_id: str, dataset_id: str) -> DatasetRow:
     """A dataset of this project. Raises NotFound."""
     row = None
     if _ID.fullmatch(dataset_id):
-        with parts.database.read() as session:
+        with parts.of(project_id).read() as session:
             row = datasets.get(session, project_id, dataset_id)
     if row is None:
         raise missing()

@@ -64,7 +64,7 @@ class Look:
 
 def page(parts: Parts, project_id: str, job_id: str, query: EventsQuery) -> Page[Event]:
     """Events in order. The cursor is the number of the last one, also on the last page: pass it to ask what is new."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         jobs.find(session, project_id, job_id)
         rows = events.page(session, job_id, after=query.after, limit=query.limit, type=query.type)
     shown = rows[: query.limit]
@@ -109,15 +109,15 @@ async def stream(parts: Parts, project_id: str, job_id: str, *, after: int, type
 
 def check(parts: Parts, project_id: str, job_id: str) -> None:
     """Raises NotFound when the caller has no such job."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         jobs.find(session, project_id, job_id)
 
 
-def log_text(parts: Parts, job_id: str) -> Iterator[str]:
+def log_text(parts: Parts, project_id: str, job_id: str) -> Iterator[str]:
     """The events as lines of text, oldest first, some hundred at a time."""
     after = 0
     while True:
-        with parts.database.read() as session:
+        with parts.of(project_id).read() as session:
             rows = events.page(session, job_id, after=after, limit=_BATCH)
         yield "".join(_line(row) for row in rows[:_BATCH])
         if len(rows) <= _BATCH:
@@ -127,7 +127,7 @@ def log_text(parts: Parts, job_id: str) -> Iterator[str]:
 
 def metrics(parts: Parts, project_id: str, job_id: str, query: MetricsQuery) -> MetricSeries:
     """Series of the latest attempt."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         attempt = jobs.find(session, project_id, job_id).attempt
         found = events.series(session, job_id, attempt, names=query.names, first=query.first_step, last=query.last_step)
     return MetricSeries(job_id=job_id, series=[_series(name, points, query) for name, points in found.items()])
@@ -144,7 +144,7 @@ def _series(name: str, points: list[tuple[int, float]], query: MetricsQuery) -> 
 
 
 def _look(parts: Parts, project_id: str, job_id: str, after: int, type: str | None) -> Look:
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         # The status first: its last event is then among those read after it.
         final = JobStatus(jobs.find(session, project_id, job_id).status).final
         rows = events.page(session, job_id, after=after, limit=_BATCH, type=type)

@@ -84,4 +84,6 @@ def store(parts: Parts, project_id: str, source: Source, folder: Path) -> Datase
             stored=stored.dataset,
         )
 
-    return keep(parts, key, output, add=add, find=lambda session: datasets.get(session, project_id, dataset_id))
+    return keep(
+        parts, project_id, key, output, add=add, find=lambda session: datasets.get(session, project_id, dataset_id)
+    )

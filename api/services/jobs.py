@@ -118,7 +118,7 @@ def validate(parts: Parts, project_id: str, body: JsonBody) -> ValidatedJob:
 def page(parts: Parts, project_id: str, query: JobsQuery) -> Page[Job]:
     """A page of jobs."""
     before = start_of(parts, project_id, "jobs", query)
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         rows = jobs.page(session, project_id, query.wanted(), before=before, limit=query.limit)
     return page_of(parts, project_id, "jobs", query, rows, job_view)
 
@@ -150,7 +150,7 @@ def _record(
     digest: str,
     cloned_from: str | None,
 ) -> JobRow:
-    with parts.database.write() as session:
+    with parts.of(project_id).write() as session:
         specs.hold_inputs(session, project_id, fitted)
         row = jobs.create(
             session,
@@ -166,7 +166,7 @@ def _record(
 
 
 def _replayed(parts: Parts, project_id: str, key: str, digest: str) -> JobRow | None:
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         earlier = jobs.remembered(session, project_id, key)
         if earlier is None:
             return None

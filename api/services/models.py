@@ -16,7 +16,7 @@ _ID = re.compile(r"mdl_[0-9a-hjkmnp-tv-z]{26}")
 def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Model]:
     """A page of models."""
     before = start_of(parts, project_id, "models", query)
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         rows = results.models_page(session, project_id, before=before, limit=query.limit, deleted=query.deleted)
     return page_of(parts, project_id, "models", query, rows, model_view)
 
@@ -25,7 +25,7 @@ def find(parts: Parts, project_id: str, model_id: str) -> ModelRow:
     """A model of this project. Raises NotFound."""
     row = None
     if _ID.fullmatch(model_id):
-        with parts.database.read() as session:
+        with parts.of(project_id).read() as session:
             row = results.model(session, project_id, model_id)
     if row is None:
         raise missing()

@@ -122,7 +122,7 @@ def _dataset(parts: Parts, project_id: str, ref: DatasetRef) -> DatasetRow:
     if ref.builtin is not None:
         return builtins.stored(parts, project_id, ref.builtin)
     assert ref.id is not None  # the model holds: exactly one
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         return _usable(ref, datasets.get(session, project_id, ref.id))
 
 
@@ -158,7 +158,7 @@ def _check_splits(ref: DatasetRef, facts: DataFacts) -> None:
 def _teacher(parts: Parts, project_id: str, pointer: str, member: Member) -> Held | None:
     if member.model is None:
         return None
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         row = _usable_teacher(pointer, member.model, results.model(session, project_id, member.model))
     return STORED_CONFIG.validate_python(row.config)
 

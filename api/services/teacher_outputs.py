@@ -15,7 +15,7 @@ _ID = re.compile(r"out_[0-9a-hjkmnp-tv-z]{26}")
 def page(parts: Parts, project_id: str, query: PageQuery) -> Page[KeptOutputs]:
     """A page of kept outputs."""
     before = start_of(parts, project_id, "teacher-outputs", query)
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         rows = teacher_outputs.page(session, project_id, before=before, limit=query.limit)
     return page_of(parts, project_id, "teacher-outputs", query, rows, teacher_outputs_view)
 
@@ -25,7 +25,7 @@ def delete(parts: Parts, project_id: str, output_id: str) -> None:
     missing = NotFound("There are no such teacher outputs.", hint="GET /v1/teacher-outputs lists yours.")
     if not _ID.fullmatch(output_id):
         raise missing
-    with parts.database.write() as session:
+    with parts.of(project_id).write() as session:
         row = teacher_outputs.get(session, project_id, output_id)
         if row is None:
             raise missing

@@ -43,7 +43,9 @@ def take(parts: Parts, project_id: str, query: ModelQuery, path: Path) -> ModelR
     def add(session: Session) -> ModelRow:
         return results.add_teacher(session, project_id, id=model_id, name=query.name, storage_key=key, checked=checked)
 
-    return keep(parts, key, output, add=add, find=lambda session: results.model(session, project_id, model_id))
+    return keep(
+        parts, project_id, key, output, add=add, find=lambda session: results.model(session, project_id, model_id)
+    )
 
 
 def _at_the_query(error: StillhouseError) -> StillhouseError:

@@ -70,7 +70,7 @@ def _found(
     """The row in a writing transaction, locked."""
     if ID_PATTERN.fullmatch(id) is None:  # nothing else is asked of the database
         raise missing
-    with parts.database.write() as session:
+    with parts.of(project_id).write() as session:
         row = trash.locked(session, table, project_id, id)
         if row is None:
             raise missing

@@ -58,7 +58,7 @@ def _ask(
     ask: Callable[[Session, str], JobStatus | None],
     leads_to: Collection[JobStatus],
 ) -> JobRow:
-    with parts.database.write() as session:
+    with parts.of(project_id).write() as session:
         find(session, project_id, job_id)
         status = ask(session, job_id)
         row = find(session, project_id, job_id)

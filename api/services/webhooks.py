@@ -19,7 +19,7 @@ from stillhouse.spec.webhook import WebhookDelivery, WebhookSecret
 
 def deliveries(parts: Parts, project_id: str, job_id: str) -> Page[WebhookDelivery]:
     """Messages about a job and how they fare. Raises NotFound."""
-    with parts.database.read() as session:
+    with parts.of(project_id).read() as session:
         job = jobs.find(session, project_id, job_id)
         rows = webhooks.of_job(session, job_id)
     return Page(data=[_view(row, job) for row in rows], has_more=False)
@@ -38,7 +38,7 @@ def rotate(parts: Parts, project_id: str) -> WebhookSecret:
 def _secret(parts: Parts, project_id: str, work: Callable[[Session, Sealer, str], Secrets]) -> WebhookSecret:
     sealer = Sealer.of(parts.settings)
     try:
-        with parts.database.write() as session:
+        with parts.of(project_id).write() as session:
             found = work(session, sealer, project_id)
     except Unsealable:
         raise Conflict(

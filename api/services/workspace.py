@@ -21,6 +21,7 @@ Row = TypeVar("Row")
 
 def keep(
     parts: Parts,
+    project_id: str,
     key: str,
     file: Path,
     *,
@@ -33,10 +34,10 @@ def keep(
     """
     try:
         parts.storage.put(key, file)
-        with parts.database.write() as session:
+        with parts.of(project_id).write() as session:
             return add(session)
     except BaseException:
-        _drop_unless_recorded(parts, key, find)
+        _drop_unless_recorded(parts, project_id, key, find)
         raise
 
 
@@ -65,10 +66,10 @@ def sweep(settings: Settings) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _drop_unless_recorded(parts: Parts, key: str, find: Callable[[Session], Row | None]) -> None:
+def _drop_unless_recorded(parts: Parts, project_id: str, key: str, find: Callable[[Session], Row | None]) -> None:
     """A commit whose answer got lost may have happened: then, or when nobody can say, the file stays."""
     try:
-        with parts.database.read() as session:
+        with parts.of(project_id).read() as session:
             recorded = find(session) is not None
     except SQLAlchemyError:
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from stillhouse.cli import catalogues, datasets, exits, jobs, models, teacher_outputs, verbs, webhooks
+from stillhouse.cli import catalogues, datasets, exits, jobs, keys, models, teacher_outputs, verbs, webhooks
 from stillhouse.cli.doctor import doctor
 from stillhouse.cli.exits import EXIT_CODES_HELP, ExitCode
 from stillhouse.cli.pull import pull
@@ -37,6 +37,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(teacher_outputs.app, name="teacher-outputs")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(keys.app, name="keys")
 app.command()(catalogues.students)
 app.command()(catalogues.losses)
 app.command()(catalogues.version)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from stillhouse.cli.text import age, clean, duration, milliseconds, percent, size
 from stillhouse.spec.events import ModelConfig
+from stillhouse.spec.keys import Key
 from stillhouse.spec.report import ChosenStudent, Measured, Report
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
@@ -208,6 +209,16 @@ def outputs_table(outputs: Iterable[KeptOutputs]) -> Table:
             str(kept.hits),
             age(kept.last_used_at),
         )
+    return table
+
+
+def keys_table(keys: Iterable[Key]) -> Table:
+    """A line per key."""
+    table = _table("key", "name", "begins", "scope", "last used", "ends")
+    for key in keys:
+        ended = "revoked" if key.revoked_at else "" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}"
+        used = "never" if key.last_used_at is None else age(key.last_used_at)
+        table.add_row(key.id, clean(key.name), key.start + "…", key.scope, used, ended)
     return table
 
 

@@ -204,7 +204,8 @@ def _first_key(data_dir: Path, env: dict[str, str]) -> str:
     if path.exists():
         known: str = json.loads(path.read_text())["key"]
         return known
-    command = [sys.executable, "-m", "api.keys", "create", "--project", "default", "--name", "first"]
+    named = ["--project", "default", "--name", "first", "--scope", "admin"]
+    command = [sys.executable, "-m", "api.keys", "create", *named]
     return _run_once("making the first API key", command, env).split()[-1]
 
 

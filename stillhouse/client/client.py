@@ -9,6 +9,7 @@ import httpx2
 from stillhouse.client.config import find_config
 from stillhouse.client.datasets import Datasets
 from stillhouse.client.jobs import Jobs
+from stillhouse.client.keys import Keys
 from stillhouse.client.models import Models
 from stillhouse.client.teacher_outputs import TeacherOutputs
 from stillhouse.client.transport import Transport, checked, parse
@@ -50,6 +51,7 @@ class Client:
         self.models = Models(self._transport)
         self.teacher_outputs = TeacherOutputs(self._transport)
         self.webhooks = Webhooks(self._transport)
+        self.keys = Keys(self._transport)
 
     @property
     def url(self) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-Prefix = Literal["job", "ds", "mdl", "prj", "key", "out", "evt", "req", "wrk", "hld"]
+Prefix = Literal["job", "ds", "mdl", "prj", "key", "out", "evt", "req", "wrk", "hld", "aud"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 

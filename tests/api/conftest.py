@@ -60,7 +60,7 @@ def house(settings: Settings, database: Database, project: str, api_key: str) ->
 def other_key(database: Database) -> str:
     """A key of another project."""
     with database.write() as session:
-        return keys.issue(session, keys.project_named(session, "other").id, name="other")
+        return keys.issue(session, keys.project_named(session, "other").id, name="other", scope="admin")
 
 
 @pytest.fixture(scope="session")

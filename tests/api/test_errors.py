@@ -237,7 +237,7 @@ def test_keys_are_made_shown_once_listed_and_revoked(
     assert keys_command.main(["list"]) == 0
     assert "revoked" in capsys.readouterr().out
     with database.read() as session:
-        assert keys.owner(session, key) is None
+        assert keys.shown(session, key) is None
 
 
 def test_a_project_or_key_with_a_name_nobody_can_type_is_refused(

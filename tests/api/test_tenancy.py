@@ -1,6 +1,7 @@
 """Who may see what: nobody without a key, and nobody what belongs to somebody else."""
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
+from api.main import create_app
 from core.db import Database
+from core.settings import Settings
 from models import keys
+from stillhouse.spec.keys import SCOPES
 from tests.api.test_teacher_outputs import keep
 from tests.house import SPEC, House
 
@@ -20,11 +24,44 @@ OPEN = {"/healthz", "/readyz", "/version", "/openapi.json"}
 """Paths that answer everybody."""
 
 
+NO_SUCH = {
+    "job_id": "job_" + "0" * 26,
+    "dataset_id": "ds_" + "0" * 26,
+    "model_id": "mdl_" + "0" * 26,
+    "output_id": "out_" + "0" * 26,
+    "key_id": "key_" + "0" * 26,
+}
+"""Ids of the right form that nobody has."""
+ADMINISTRATIVE = re.compile(r"/v1/(keys(?!/me)|webhook-secret|audit)")
+"""Paths that are for administrators, by name: what the app declares is held against this."""
+
+
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """(method, path) of every route the app has, whichever router it is in."""
-    for context in iter_route_contexts(app.routes):
-        for method in sorted((context.methods or set()) - {"HEAD"}):
-            yield method, str(context.path)
+    """(method, path) of every operation of the OpenAPI document."""
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations:
+            yield method.upper(), path
+
+
+def needed_scope(method: str, path: str) -> str:
+    """What a caller would expect."""
+    if ADMINISTRATIVE.match(path):
+        return "admin"
+    return "read" if method == "GET" else "write"
+
+
+def ask_as_nobody(client: TestClient, app: FastAPI, headers: dict[bytes, bytes]) -> int:
+    """Call every route that is not open; each must ask for a key. Returns how many there are."""
+    asked = 0
+    for method, path in routes(app):
+        answer = client.request(method, path.format(**NO_SUCH, name="x"), headers=headers)
+        if path in OPEN:
+            assert answer.status_code in (200, 503), path
+            continue
+        asked += 1
+        assert (answer.status_code, answer.json().get("code")) == (401, "unauthorized"), (method, path)
+        assert answer.headers["www-authenticate"] == "Bearer"
+    return asked
 
 
 @pytest.fixture
@@ -35,6 +72,7 @@ def paths(http: TestClient, post_job: Callable[..., str], house: House, tmp_path
     job = http.get(f"/v1/jobs/{lease.job_id}").json()
     keep(house, post_job(), job["dataset_id"], tmp_path)
     return {
+        "key_id": http.get("/v1/keys/me").json()["key"]["id"],
         "job_id": lease.job_id,
         "name": "model.onnx",
         "dataset_id": job["dataset_id"],
@@ -43,10 +81,25 @@ def paths(http: TestClient, post_job: Callable[..., str], house: House, tmp_path
     }
 
 
-def test_the_walk_finds_the_routes(app: FastAPI) -> None:
-    found = set(routes(app))
-    assert {("GET", "/v1/jobs/{job_id}"), ("POST", "/v1/jobs"), ("GET", "/v1/jobs/{job_id}/bundle.zip")} <= found
-    assert len(found) >= 20
+def test_the_walk_misses_no_route(app: FastAPI) -> None:
+    served = {
+        (method, str(context.path))
+        for context in iter_route_contexts(app.routes)
+        for method in (context.methods or set()) - {"HEAD"}
+    }
+    assert served - set(routes(app)) == {("GET", "/openapi.json")}
+    assert len(served) >= 30
+
+
+def test_a_route_that_forgets_to_ask_for_a_key_fails_the_walk(settings: Settings) -> None:
+    app = create_app(settings)
+
+    @app.get("/v1/jobs/{job_id}/leak")
+    def leak(job_id: str) -> dict[str, str]:
+        return {"job": job_id}
+
+    with TestClient(app) as client, pytest.raises(AssertionError, match="leak"):
+        ask_as_nobody(client, app, {})
 
 
 @pytest.mark.parametrize(
@@ -57,18 +110,33 @@ def test_every_other_route_asks_for_a_key(
     anyone: TestClient, app: FastAPI, database: Database, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {b"Authorization": authorization.encode()}
-    asked = 0
+    assert ask_as_nobody(anyone, app, headers) >= 28
+
+
+@pytest.mark.parametrize("held", SCOPES)
+def test_every_route_asks_for_its_scope_and_says_which(
+    anyone: TestClient, app: FastAPI, database: Database, project: str, held: Any
+) -> None:
+    """A refusal names the scope that is missing; a key that has it gets further."""
+    with database.write() as session:
+        headers = {"Authorization": f"Bearer {keys.issue(session, project, name='test', scope=held)}"}
+    order, refused = list(SCOPES), 0
     for method, path in routes(app):
-        ids = {"job_id": "job_" + "0" * 26, "dataset_id": "ds_" + "0" * 26, "model_id": "mdl_x", "output_id": "out_x"}
-        filled = path.format(**ids, name="x")
-        answer = anyone.request(method, filled, headers=headers)
         if path in OPEN:
-            assert answer.status_code in (200, 503), path
             continue
-        asked += 1
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), path
-        assert answer.headers["www-authenticate"] == "Bearer"
-    assert asked >= 16
+        needed = needed_scope(method, path)
+        assert app.openapi()["paths"][path][method.lower()]["security"] == [{"key": [needed]}], path
+        answer = anyone.request(method, path.format(**NO_SUCH, name="x"), headers=headers)
+        if order.index(held) >= order.index(needed):
+            assert answer.status_code not in (401, 403), (method, path)
+            continue
+        refused += 1
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (403, "forbidden"), (method, path)
+        assert f"a key with the scope {needed}" in problem["detail"]
+        assert [e["code"] for e in problem["errors"]] == [f"needs_{needed}"]
+        assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+    assert (refused == 0) == (held == "admin")
 
 
 def test_a_key_with_a_right_checksum_that_was_never_issued_opens_nothing(anyone: TestClient) -> None:
@@ -99,8 +167,7 @@ def test_foreign_things_are_not_there_on_any_route(
             foreign = anyone.request(method, path.format(**paths), headers=headers)
             assert (foreign.status_code, foreign.json()["code"]) == (404, "not_found"), path
             assert "canary" not in foreign.text
-        unknown = {name: f"{paths[name].split('_')[0]}_{'0' * 26}" for name in paths if name.endswith("_id")}
-        missing = anyone.request(method, path.format(**paths | unknown), headers=stranger)
+        missing = anyone.request(method, path.format(**paths | NO_SUCH), headers=stranger)
         assert answer_without_ids(foreign) == answer_without_ids(missing)
     assert walked >= 10
 

@@ -20,7 +20,15 @@ def test_all_names_what_is_imported_for_others_and_nothing_else() -> None:
 
 def test_every_public_method_is_typed_and_described() -> None:
     with Client("http://house", "shk_x") as client:
-        resources = [client, client.jobs, client.datasets, client.models, client.teacher_outputs, client.webhooks]
+        resources = [
+            client,
+            client.jobs,
+            client.datasets,
+            client.models,
+            client.teacher_outputs,
+            client.webhooks,
+            client.keys,
+        ]
     for resource in resources:
         for name, method in inspect.getmembers(resource, inspect.ismethod):
             if name.startswith("_"):
