@@ -15,6 +15,7 @@ from distill.device import give_back
 from distill.evaluate import Score
 from distill.export.card import card
 from distill.export.files import OutputFolder
+from distill.export.latencies import Latencies
 from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import CONFIG, WEIGHTS, Model
@@ -43,6 +44,7 @@ def publish(
     stages: Sequence[Stage],
     notes: Sequence[str],
     output: Path,
+    known: Latencies,
     reporter: Reporter,
 ) -> Finished:
     """Write the student, its ONNX twin, the report and the card to `output`.
@@ -58,7 +60,7 @@ def publish(
     with reporter.phase(Phase.EXPORTING, steps=2):
         folder.write(WEIGHTS, "weights", student.weights)
         folder.write(CONFIG, "config", _json(student.config))
-        exported = _exported(spec, data, teacher, models, folder, reporter)
+        exported = _exported(spec, data, teacher, models, folder, known, reporter)
         report, verdict = _report(
             spec, data, teacher, models, scores, chosen, exported, reporter, epochs, stages, notes
         )
@@ -95,7 +97,13 @@ def _names(spec: JobSpec, teacher: Teacher) -> list[str]:
 
 
 def _exported(
-    spec: JobSpec, data: Dataset, teacher: Teacher, models: list[Model], folder: OutputFolder, reporter: Reporter
+    spec: JobSpec,
+    data: Dataset,
+    teacher: Teacher,
+    models: list[Model],
+    folder: OutputFolder,
+    known: Latencies,
+    reporter: Reporter,
 ) -> Exported:
     """Export, check and time the student, and time the teacher beside it, which may fail where the student may not.
 
@@ -104,7 +112,7 @@ def _exported(
     student = models[0]
     if not spec.export.onnx and spec.targets.max_latency_ms is None:
         return Exported(None, {}, [])
-    beside, notes = _teacher_times(teacher, student.config, data)
+    beside, notes = _teacher_times(teacher, student.config, data, known)
     give_back()
     reporter.advance(step=1)
     content = to_onnx(student.net, student.config)
@@ -118,8 +126,12 @@ def _exported(
     return Exported(found, {"teacher": beside, "student": times}, notes)
 
 
-def _teacher_times(teacher: Teacher, student: ModelConfig, data: Dataset) -> tuple[list[Latency], list[str]]:
-    """Its latency, or why there is none."""
+def _teacher_times(
+    teacher: Teacher, student: ModelConfig, data: Dataset, known: Latencies
+) -> tuple[list[Latency], list[str]]:
+    """Its latency, or why there is none. That of a teacher trained in this job is nobody else's."""
+    if not teacher.trained and (found := known.recall(teacher.fingerprint, data.facts.shape)) is not None:
+        return found, []
     try:
         if not teacher.exportable:
             raise failed("it is a black box")
@@ -128,7 +140,10 @@ def _teacher_times(teacher: Teacher, student: ModelConfig, data: Dataset) -> tup
             give_back()
             session = Session(file)
         give_back()
-        return _times(session, data), []
+        times = _times(session, data)
+        if not teacher.trained:
+            known.remember(teacher.fingerprint, data.facts.shape, times)
+        return times, []
     except JobFailure:
         return [], ["The teacher could not be exported to ONNX, so its latency was not measured."]
 

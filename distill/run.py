@@ -13,6 +13,7 @@ from distill.data import Dataset, measure, read_dataset, unusable
 from distill.device import bits_depend_on, give_back, heap_kept, memory_guard, pick, repeatable
 from distill.ema import Ema
 from distill.evaluate import Score, score
+from distill.export.latencies import Latencies
 from distill.gate import let_teach
 from distill.pairing import pair_layers, sentence
 from distill.publish import publish
@@ -51,6 +52,8 @@ class RunIO:
     """Where the teacher's outputs are kept for later jobs, such as `FolderShelf(folder)`; None: keep none."""
     dataset_sha256: str | None = None
     """SHA-256 of the dataset's file, when it is known: outputs are kept under it."""
+    latencies: Path | None = None
+    """A folder where this machine keeps how long teachers take, so that they are not timed in every job."""
     threads: int | None = None
     """CPU threads. The same number gives the same bits; None: torch's own choice."""
     checkpoints: Checkpoints | None = None
@@ -165,8 +168,9 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter, jou
 
     # 6. The files and the report.
     give_back()
+    known, epochs = Latencies(io.latencies), nursery.epochs
     return publish(
-        spec, data, teacher, models, scores, chosen, nursery.epochs, stages, journal.warnings, io.output, reporter
+        spec, data, teacher, models, scores, chosen, epochs, stages, journal.warnings, io.output, known, reporter
     )
 
 

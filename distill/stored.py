@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from distill.data import Dataset
-from distill.model import Model, digest, weight_bytes
+from distill.model import WEIGHTS, Model, digest
 from distill.reporter import Reporter
 from distill.teacher import Teacher, of_model
 from distill.teachers import load, mapped
@@ -63,7 +63,7 @@ def _teacher(
 ) -> Teacher:
     answering = mapped(net, found, len(data.facts.classes))
     if isinstance(config, ModelConfig):
-        own = of_model(Model("teacher", net, config, weight_bytes(net)), trained=False)
+        own = of_model(Model("teacher", net, config, (folder / WEIGHTS).read_bytes()), trained=False)
         if answering is net:
             return own
         print_of_both = digest(json.dumps(["mapped/1", own.fingerprint, found.to]).encode())

@@ -21,6 +21,8 @@ class Order(Contract):
     """Private temporary folder."""
     dataset_sha256: str
     """Of the dataset's file, as it lies here."""
+    latencies: str
+    """Folder of what this machine knows of how long teachers take."""
     threads: int
 
     @property

@@ -82,6 +82,7 @@ def stage(
         output=str(folder.output),
         scratch=str(folder.scratch),
         dataset_sha256=data.sha256,
+        latencies=str(cache / "latencies" / job["project_id"]),
         threads=threads_for(spec, DataFacts.model_validate(data.facts), settings, teachers=teachers),
     )
     name = job["name"] or lease.job_id

@@ -59,6 +59,7 @@ def _run(order: Order, channel: socket.socket, shelf: SupervisorsShelf) -> Train
         output=order.output_path,
         shelf=shelf,
         dataset_sha256=order.dataset_sha256,
+        latencies=Path(order.latencies),
         threads=order.threads,
     )
     try:

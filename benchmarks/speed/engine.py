@@ -41,6 +41,7 @@ def job(order: dict[str, Any], *, seed: int) -> dict[str, object]:
             teacher=Path(order["teacher"]),
             output=Path(out),
             shelf=distill.FolderShelf(Path(order["cache"])),
+            latencies=Path(order["cache"], "latencies"),
             threads=order["threads"],
         )
         finished = distill.run(spec, io, lambda event: None)

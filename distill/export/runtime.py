@@ -14,6 +14,7 @@ import onnxruntime
 from stillhouse.spec.report import Latency
 
 THREADS = 1
+VERSION: str = onnxruntime.__version__
 Array = npt.NDArray[np.float32]
 
 

@@ -15,6 +15,8 @@ class Latency(View):
     p90_ms: float
     runs: int
     threads: int
+    remembered: bool = False
+    """Measured in an earlier job on this machine, within a day, and not again."""
 
 
 class Measured(View):

@@ -17,6 +17,7 @@ from distill.data import Dataset, measure, read_dataset
 from distill.evaluate import score
 from distill.export.card import card
 from distill.export.files import OutputFolder
+from distill.export.latencies import Latencies
 from distill.export.onnx import check, check_standard, to_onnx
 from distill.export.runtime import Session, latency
 from distill.model import Model, trained_model
@@ -128,6 +129,7 @@ def _publish(data: Dataset, folder: Path, digits_file: Path, *models: Model, **s
         epochs={},
         stages=[],
         output=folder,
+        known=Latencies(None),
         reporter=Reporter(lambda event: None),
     )
 

@@ -110,3 +110,25 @@ def test_a_score_of_given_logits_is_that_of_the_network_that_gave_them(digits_fi
     assert (ours.correct, ours.rows) == (theirs.correct, theirs.rows)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
     assert torch.equal(ours.classes, theirs.classes)
+
+
+def test_a_teacher_that_came_in_files_is_timed_once_on_a_machine(
+    digits_file: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
+    spec = resolved(
+        digits_file,
+        teacher={"model": "mdl_00000000000000000000000000"},
+        evaluation={"baseline": False},
+        export={"onnx": True},
+        training={"epochs": 1},
+    )
+    reports = []
+    for name in ("first", "second"):
+        (output := tmp_path / name).mkdir()
+        io = RunIO(digits_file, teacher_folder, output, latencies=tmp_path / "latencies", threads=1)
+        reports.append(run(spec, io, lambda event: None).report)
+    first, second = (report.models[0].latency for report in reports)
+    assert [entry.batch for entry in first] == [1, 64]
+    assert not any(entry.remembered for entry in first)
+    assert second == [entry.model_copy(update={"remembered": True}) for entry in first]
+    assert not any(entry.remembered for entry in reports[1].models[1].latency), "the student is timed in each job"
