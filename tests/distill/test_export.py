@@ -128,6 +128,7 @@ def _publish(data: Dataset, folder: Path, digits_file: Path, *models: Model, **s
         chosen=None,
         epochs={},
         stages=[],
+        notes=[],
         output=folder,
         known=Latencies(None),
         reporter=Reporter(lambda event: None),
