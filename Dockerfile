@@ -11,6 +11,7 @@ COPY stillhouse ./stillhouse
 COPY core ./core
 COPY models ./models
 COPY migrations ./migrations
+COPY operate ./operate
 
 FROM base AS api
 COPY ingest ./ingest

@@ -12,6 +12,7 @@ from api.main import create_app
 from api.protocol import BoundedHttp
 from core import log
 from core.settings import Settings
+from models import schema
 
 _KEEP_ALIVE_SECONDS = 30
 _SHUTDOWN_SECONDS = 5
@@ -25,6 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings()
     log.configure(settings, process="api")
+    schema.check_or_exit(settings.resolved_database_url)
     server = Server(server_config(settings, create_app(settings)))
     server.run(sockets=None if args.fd is None else [socket.socket(fileno=args.fd)])
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import Database
 from core.settings import Settings
-from models import keys
+from models import keys, schema
 from models.api_key import ApiKeyRow
 from models.base import db_now
 from stillhouse.spec.base import Name
@@ -23,7 +23,9 @@ _NAMES: TypeAdapter[list[str]] = TypeAdapter(list[Name])
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status says whether it worked."""
     args = _parser().parse_args(arguments)
-    database = Database(Settings().resolved_database_url)
+    url = Settings().resolved_database_url
+    schema.check_or_exit(url)
+    database = Database(url)
     try:
         return _run(database, args)
     except SQLAlchemyError:

@@ -36,6 +36,7 @@ from core.broker import Doorbell
 from core.secret import secret_key
 from core.settings import Settings
 from core.storage import make_storage
+from models import schema
 from models.glance import Glances
 from models.tenancy import confined
 
@@ -76,6 +77,7 @@ def _operation_id(route: APIRoute) -> str:
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
     database = confined(settings.resolved_database_url)
+    schema.check(database)
     parts = Parts(
         settings=settings,
         database=database,

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
@@ -17,6 +20,18 @@ from core.settings import Settings
 from stillhouse.spec.errors import NotFound, Unavailable
 
 CHUNK_BYTES = 1024 * 1024
+_TEMPORARY = re.compile(r"\..+\.part|\.probe-\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file as the storage lists it."""
+
+    key: str
+    bytes: int
+    modified: datetime
+    temporary: bool
+    """Half-written: it gets its real name, or is left by a process that died."""
 
 
 class Storage(Protocol):
@@ -30,6 +45,15 @@ class Storage(Protocol):
 
     def fetch(self, key: str, cache: Path) -> Path:
         """A local path of the file to read from; may be the stored file itself, or a copy below `cache`."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of a file; None when it is not there."""
+
+    def entries(self) -> Iterator[Entry]:
+        """All files, in no order; those that come or go meanwhile may be among them."""
+
+    def move(self, key: str, to: str) -> None:
+        """Give a file another key; a missing one is no error."""
 
     def delete(self, key: str) -> None:
         """Remove one file; a missing one is no error."""
@@ -100,6 +124,38 @@ class LocalStorage:
             raise NotFound("The file is no longer in the storage.")
         return path
 
+    def size(self, key: str) -> int | None:
+        """Bytes of the file."""
+        try:
+            return self._path(key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def entries(self) -> Iterator[Entry]:
+        """Walk the folder."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = Path(folder) / name
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    yield Entry(
+                        key=path.relative_to(self.root).as_posix(),
+                        bytes=found.st_size,
+                        modified=datetime.fromtimestamp(found.st_mtime, UTC),
+                        temporary=_TEMPORARY.fullmatch(name) is not None,
+                    )
+
+    def move(self, key: str, to: str) -> None:
+        """Rename."""
+        source, target = self._path(key), self._path(to)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                source.replace(target)
+        except OSError as error:
+            raise Unavailable("The storage could not move a file.", hint="Check the folder's permissions.") from error
+        self._prune(source)
+
     def delete(self, key: str) -> None:
         """Remove one file, and the folders it leaves empty."""
         path = self._path(key)
@@ -107,11 +163,7 @@ class LocalStorage:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise Unavailable("The storage could not remove a file.", hint="Check the folder's permissions.") from error
-        with suppress(OSError):  # one that is not empty
-            for folder in path.parents:
-                if folder == self.root.resolve():
-                    break
-                folder.rmdir()
+        self._prune(path)
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove a folder."""
@@ -128,6 +180,13 @@ class LocalStorage:
             raise Unavailable(
                 "The storage folder cannot be written.", hint="Check its permissions and free space."
             ) from error
+
+    def _prune(self, path: Path) -> None:
+        with suppress(OSError):  # one that is not empty
+            for folder in path.parents:
+                if folder == self.root.resolve():
+                    return
+                folder.rmdir()
 
     def _path(self, key: str) -> Path:
         path = (self.root / key).resolve()
@@ -183,6 +242,34 @@ class ObjectStorage:
         finally:
             part.unlink(missing_ok=True)
         return target
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the object."""
+        try:
+            return int(obstore.head(self._store, key)["size"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage does not answer.") from error
+
+    def entries(self) -> Iterator[Entry]:
+        """List the bucket; an object is there whole or not at all."""
+        try:
+            for batch in obstore.list(self._store):
+                for item in batch:
+                    modified = item["last_modified"]
+                    yield Entry(key=item["path"], bytes=item["size"], modified=modified, temporary=False)
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage does not answer.") from error
+
+    def move(self, key: str, to: str) -> None:
+        """Copy, then delete."""
+        try:
+            obstore.rename(self._store, key, to)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise Unavailable("The storage does not answer.") from error
 
     def delete(self, key: str) -> None:
         """Remove one object."""

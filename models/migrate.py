@@ -1,7 +1,5 @@
 """Bring a database to the schema of this code."""
 
-from pathlib import Path
-
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -9,8 +7,9 @@ from alembic.script import ScriptDirectory
 
 from core.db import Database
 from core.settings import Settings
+from models import schema
 
-_SCRIPTS = Path(__file__).resolve().parent.parent / "migrations"
+_SCRIPTS = schema.VERSIONS.parent
 
 
 def config(url: str) -> Config:
@@ -22,7 +21,13 @@ def config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Run the migrations that are missing. Harmless when there are none."""
+    """Run the migrations that are missing: all of them, or none when one fails. Harmless when there are none, and
+    when several processes do it at once. Raises DatabaseIsNewer."""
+    database = Database(url)
+    try:
+        schema.check(database)
+    finally:
+        database.close()
     command.upgrade(config(url), "head")
 
 
@@ -38,4 +43,5 @@ def current(database: Database) -> str | None:
 
 
 if __name__ == "__main__":
+    schema.check_or_exit(Settings().resolved_database_url)
     upgrade(Settings().resolved_database_url)

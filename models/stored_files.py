@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, exists, select
+from sqlalchemy import ColumnElement, and_, exists, null, select
 from sqlalchemy.orm import Session
 
 from models.artifact import ArtifactRow
@@ -32,6 +32,8 @@ class KeyColumn:
     """The row still needs its file: it is not being purged."""
     when_lost: Literal["mark", "drop"]
     """What becomes of a row whose file is gone: it says so (`missing_at`), or goes too, as it can be made again."""
+    bytes: Any = None
+    """Column of the file's size."""
     sha256: Any = None
     """Column of the file's digest."""
 
@@ -42,6 +44,7 @@ KEY_COLUMNS = (
         key=DatasetRow.storage_key,
         kept=DatasetRow.purging_at.is_(None),
         when_lost="mark",
+        bytes=DatasetRow.bytes,
         sha256=DatasetRow.sha256,
     ),
     KeyColumn(
@@ -49,6 +52,7 @@ KEY_COLUMNS = (
         key=ModelRow.weights_key,
         kept=ModelRow.purging_at.is_(None),
         when_lost="mark",
+        bytes=ModelRow.bytes,
         sha256=ModelRow.sha256,
     ),
     KeyColumn(
@@ -56,6 +60,7 @@ KEY_COLUMNS = (
         key=ArtifactRow.storage_key,
         kept=exists().where(JobRow.id == ArtifactRow.job_id, JobRow.purging_at.is_(None)),
         when_lost="mark",
+        bytes=ArtifactRow.bytes,
         sha256=ArtifactRow.sha256,
     ),
     KeyColumn(
@@ -82,26 +87,36 @@ class NamedFile:
     column: KeyColumn
     row_id: tuple[Any, ...]
     key: str
+    kept: bool
+    """The row still needs it."""
+    bytes: int | None
     sha256: str | None
     missing: bool
     """The row says already that the file is lost."""
 
+    @property
+    def what(self) -> str:
+        """The row in words."""
+        return f"{self.column.table.__tablename__} {' '.join(map(str, self.row_id))}"
+
 
 def named(session: Session) -> Iterator[NamedFile]:
-    """All files that rows need. One that several rows name comes several times."""
+    """All files that rows name. One that several rows name comes several times."""
     for column in KEY_COLUMNS:
         identity = list(column.table.__mapper__.primary_key)
-        missing = column.table.missing_at if column.when_lost == "mark" else None
-        extra = [*([] if column.sha256 is None else [column.sha256]), *([] if missing is None else [missing])]
-        query = select(column.key, *identity, *extra).where(column.kept, column.key.is_not(None))
-        for key, *rest in session.execute(query.execution_options(yield_per=1000)):
-            facts = rest[len(identity) :]
+        missing = column.table.missing_at if column.when_lost == "mark" else null()
+        facts = [null() if fact is None else fact for fact in (column.bytes, column.sha256)]
+        query = select(column.key, column.kept.label("kept"), *facts, missing, *identity)
+        query = query.where(column.key.is_not(None), column.key != "")
+        for key, kept, bytes, sha256, missing_at, *row_id in session.execute(query.execution_options(yield_per=1000)):
             yield NamedFile(
                 column=column,
-                row_id=tuple(rest[: len(identity)]),
+                row_id=tuple(row_id),
                 key=key,
-                sha256=None if column.sha256 is None else facts[0],
-                missing=missing is not None and facts[-1] is not None,
+                kept=bool(kept),
+                bytes=bytes,
+                sha256=sha256,
+                missing=missing_at is not None,
             )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from models import schema
 from worker.app import app, settings
 
 
@@ -11,6 +12,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1, help="jobs at once; one per GPU (default 1)")
     parser.add_argument("--name", default="stillhouse@%h", help="Celery node name (default stillhouse@HOST)")
     given = parser.parse_args()
+    schema.check_or_exit(settings.resolved_database_url)
     app.worker_main(
         [
             "worker",

@@ -10,7 +10,7 @@ import time
 
 from core.db import Database
 from core.settings import Settings
-from models import workers
+from models import schema, workers
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.health", description="Is the worker of this host alive?")
     parser.add_argument("--reconciler", action="store_true", help="ask for the reconciler instead")
     settings = Settings()
+    schema.check_or_exit(settings.resolved_database_url)
     lives = _reconciler(settings) if parser.parse_args().reconciler else _worker(settings)
     sys.exit(0 if lives else 1)
 

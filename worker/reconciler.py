@@ -20,7 +20,7 @@ from core.pinned import Poster
 from core.sealing import Sealer
 from core.settings import Settings
 from core.storage import make_storage
-from models import jobs, lifecycle
+from models import jobs, lifecycle, schema
 from worker import retention, webhooks
 
 log = structlog.get_logger()
@@ -101,6 +101,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT."""
     settings = Settings()
     logs.configure(settings, process="reconciler")
+    schema.check_or_exit(settings.resolved_database_url)
     stop = threading.Event()
 
     def _stop(_signal: int, _frame: FrameType | None) -> None:

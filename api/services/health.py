@@ -1,12 +1,10 @@
 """Looks at the parts of the service."""
 
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 import stillhouse
 from api.parts import Parts
-from models import workers
-from models.schema import revision
+from models import schema, workers
 from stillhouse.spec.errors import Unavailable
 from stillhouse.spec.views import Readiness, Version
 
@@ -24,7 +22,7 @@ def version(parts: Parts) -> Version:
     """Versions of the code and of the database's schema, when it can be read."""
     try:
         with parts.database.read() as session:
-            found = revision(session)
+            found = schema.revision(session)
     except SQLAlchemyError:
         found = None
     return Version(version=stillhouse.__version__, database_revision=found)
@@ -33,7 +31,8 @@ def version(parts: Parts) -> Version:
 def _database(parts: Parts) -> tuple[str, int]:
     try:
         with parts.database.read() as session:
-            session.execute(text("SELECT 1"))
+            if schema.is_behind(schema.revision(session)):
+                return "The database lacks migrations of this release: python -m models.migrate", 0
             return OK, workers.fresh(session, within_seconds=parts.settings.lease_seconds)
     except SQLAlchemyError:
         return "The database does not answer, or was not migrated.", 0

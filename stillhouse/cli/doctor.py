@@ -169,7 +169,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from core.db import Database
 from core.settings import Settings
-from models import migrate
+from models import migrate, schema
 text = Settings().resolved_database_url
 url = make_url(text)
 shown = url.render_as_string(hide_password=True)
@@ -180,7 +180,8 @@ else:
         found, head = migrate.current(Database(text)), migrate.head()
     except SQLAlchemyError as error:
         raise SystemExit(str(getattr(error, "orig", error)).splitlines()[0])
-    print(json.dumps({"shown": shown, "state": "current" if found == head else "behind", "found": found, "head": head}))
+    state = "current" if found == head else "behind" if schema.is_behind(found) else "newer"
+    print(json.dumps({"shown": shown, "state": state, "found": found, "head": head}))
 """
 
 
@@ -198,6 +199,10 @@ def check_database(env: dict[str, str]) -> Check:
     if found["state"] == "behind":
         detail = f"{shown} is at revision {found['found']}, this code needs {found['head']}"
         return Check(name=name, state="failed", detail=detail, fix="python -m models.migrate")
+    if found["state"] == "newer":
+        detail = f"{shown} is at revision {found['found']}, and this code knows none after {found['head']}"
+        fix = "Start the newer release that has migrated it, or restore a backup made before."
+        return Check(name=name, state="failed", detail=detail, fix=fix)
     return Check(name=name, state="ok", detail=f"{shown}, migrated")
 
 
