@@ -74,6 +74,7 @@ KEY_COLUMNS = (
         key=CheckpointRow.storage_key,
         kept=exists().where(JobRow.id == CheckpointRow.job_id, JobRow.purging_at.is_(None)),
         when_lost="drop",
+        bytes=CheckpointRow.bytes,
         sha256=CheckpointRow.sha256,
     ),
 )
