@@ -8,6 +8,7 @@ from fastapi import Depends
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
+from api import rates
 from api.parts import InParts
 from models import keys
 from models.tenancy import every_project
@@ -30,7 +31,7 @@ class Caller:
 
 
 def identify(parts: InParts, request: Request, _described: Annotated[object, bearer]) -> Caller:
-    """Whose key the caller shows, whatever it may do. Raises Unauthorized."""
+    """Whose key the caller shows, whatever it may do. Raises Unauthorized, RateLimited."""
     key = shown_key(dict(request.scope["headers"]))
     with every_project(parts.database) as session:
         row = keys.shown(session, key)
@@ -39,6 +40,7 @@ def identify(parts: InParts, request: Request, _described: Annotated[object, bea
     parts.key_use.note(row.id)
     caller = Caller(project_id=row.project_id, key_id=row.id, scope=row.scope)
     request.state.caller = caller
+    rates.note(request.scope["state"], parts.request_rate.spend(row.id))
     return caller
 
 

@@ -16,6 +16,7 @@ from api.cursors import Cursors
 from api.key_use import KeyUse
 from api.middleware import Edge
 from api.parts import Parts
+from api.rates import Rate
 from api.recent import Recent
 from api.routes import (
     artifacts,
@@ -28,6 +29,7 @@ from api.routes import (
     keys,
     models,
     teacher_outputs,
+    usage,
     verbs,
     webhooks,
 )
@@ -35,6 +37,7 @@ from api.services import workspace
 from core.broker import Doorbell
 from core.secret import secret_key
 from core.settings import Settings
+from core.shared_bucket import SharedBuckets
 from core.storage import make_storage
 from models import schema
 from models.glance import Glances
@@ -65,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
     job_parts = (jobs, verbs, following, checkpoints, artifacts)
-    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks, keys):
+    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks, keys, usage):
         app.include_router(module.router)
     return app
 
@@ -76,6 +79,7 @@ def _operation_id(route: APIRoute) -> str:
 
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+    limits, buckets = settings.limits, SharedBuckets(settings)
     database = confined(settings.resolved_database_url)
     schema.check(database)
     parts = Parts(
@@ -87,6 +91,9 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         glances=Glances(database),
         key_use=KeyUse(database),
         answers=Answers(),
+        buckets=buckets,
+        request_rate=Rate("requests", quota=limits.max_requests_per_minute, seconds=60, shared=buckets),
+        upload_rate=Rate("uploads", quota=limits.max_uploads_per_hour, seconds=3600, shared=buckets),
         readiness=Recent(seconds=_READINESS_SECONDS),
         stopping=Event(),
         readers=CapacityLimiter(_READERS),
@@ -97,6 +104,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         parts.doorbell.close()
+        parts.buckets.close()
         parts.key_use.close()
         parts.glances.close()
         parts.database.close()

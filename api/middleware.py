@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import rates
 from api.answers import Ready
 from api.problems import render, server_fault
 
@@ -46,7 +47,8 @@ class Edge:
                 started = True
                 headers = message["headers"]
                 policy = () if _POLICY[0] in dict(headers) else (_POLICY,)
-                message["headers"] = [*headers, *added, *policy]
+                told = rates.headers(scope["state"]["rates"]) if "rates" in scope.get("state", ()) else ()
+                message["headers"] = [*headers, *added, *policy, *told]
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

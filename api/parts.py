@@ -11,10 +11,12 @@ from starlette.requests import Request
 from api.answers import Answers
 from api.cursors import Cursors
 from api.key_use import KeyUse
+from api.rates import Rate
 from api.recent import Recent
 from core.broker import Doorbell
 from core.db import Database
 from core.settings import Settings
+from core.shared_bucket import SharedBuckets
 from core.storage import Storage
 from models.glance import Glances
 from models.tenancy import Tenant
@@ -35,6 +37,11 @@ class Parts:
     key_use: KeyUse
     answers: Answers
     readiness: Recent[Readiness]
+    buckets: SharedBuckets
+    request_rate: Rate
+    """By key."""
+    upload_rate: Rate
+    """By project."""
     stopping: Event
     """Set when the process is told to end: open streams end then."""
     readers: CapacityLimiter

@@ -11,7 +11,7 @@ import hashlib
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from api import conditional
+from api import conditional, rates
 from api.answers import Answer, Ready
 from api.auth import bad_key, shown_key
 from api.parts import Parts
@@ -34,7 +34,8 @@ def at_hand(scope: Scope) -> Ready | None:
     job_id = scope["path"][len(_PREFIX) :]
     if not jobs.is_id(job_id):
         return None
-    headers, parts = dict(scope["headers"]), scope["app"].state.parts
+    headers = dict(scope["headers"])
+    parts: Parts = scope["app"].state.parts
     try:
         glance = parts.glances.at_once(keys.digest(shown_key(headers)), job_id)
     except (Unauthorized, WouldBlock):
@@ -43,15 +44,23 @@ def at_hand(scope: Scope) -> Ready | None:
         return None
     parts.key_use.note(glance.key_id)
     answer = parts.answers.get(job_id, glance.version)
-    return None if answer is None else answer.to(headers)
+    if answer is None or (standing := parts.request_rate.at_once(glance.key_id)) is None:
+        return None
+    rates.note(scope.setdefault("state", {}), standing)
+    return answer.to(headers)
 
 
-async def answer(parts: Parts, headers: dict[bytes, bytes], job_id: str) -> Ready:
-    """The job as it is now, or 304. Raises Unauthorized, NotFound."""
+async def answer(parts: Parts, scope: Scope, job_id: str) -> Ready:
+    """The job as it is now, or 304. Raises Unauthorized, RateLimited, NotFound."""
+    headers = dict(scope["headers"])
     glance = await _look(parts, keys.digest(shown_key(headers)), job_id if jobs.is_id(job_id) else _NOBODY)
     if glance is None:
         raise bad_key()
     parts.key_use.note(glance.key_id)
+    rate = parts.request_rate
+    if (standing := rate.at_once(glance.key_id)) is None:
+        standing = await run_in_threadpool(rate.spend, glance.key_id)
+    rates.note(scope["state"], standing)
     if glance.version is None:
         raise jobs.missing(job_id)
     found = parts.answers.get(job_id, glance.version)

@@ -18,6 +18,7 @@ from stillhouse.spec.errors import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    RateLimited,
     ServerFault,
     StillhouseError,
     Unauthorized,
@@ -44,7 +45,7 @@ def render(error: StillhouseError, request_id: str, headers: Mapping[str, str] |
 
 def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route that can answer with these errors."""
-    return {status: {"model": Problem} for status in (401, 403, 422, 500, 503, *statuses)}
+    return {status: {"model": Problem} for status in (401, 403, 422, 429, 500, 503, *statuses)}
 
 
 def install(app: FastAPI) -> None:
@@ -75,6 +76,8 @@ def _headers(error: StillhouseError) -> dict[str, str]:
         # RFC 6750 §3.1.
         needed = error.errors[0].code.removeprefix("needs_")
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
+    if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
+        return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, Unavailable):
         return {"Retry-After": str(RETRY_SECONDS)}
     return {}

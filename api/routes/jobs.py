@@ -69,7 +69,7 @@ def list_jobs(project: Project, parts: InParts, query: Annotated[JobsQuery, Quer
 )
 async def get_job(job_id: str, parts: InParts, request: Request) -> Response:
     """A job as it is now. With `If-None-Match` and the ETag of the last answer: 304 while nothing changed."""
-    status, headers, body = await polling.answer(parts, dict(request.scope["headers"]), job_id)
+    status, headers, body = await polling.answer(parts, request.scope, job_id)
     response = Response(body, status_code=status)
     response.raw_headers = list(headers)
     return response

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.bodies import JsonBody
 from api.parts import Parts
-from api.services import specs
+from api.services import quotas, specs
 from api.services.paging import TrashQuery, page_of, start_of
 from api.views import job_view
 from models import jobs
@@ -94,6 +94,7 @@ def submit(
         _check_key(idempotency_key)
         if row := _replayed(parts, project_id, idempotency_key, digest):
             return Submitted(row=row, replayed=True)
+    quotas.check_room(parts, project_id, 1)
     fitted = specs.fit(parts, project_id, body)
     try:
         row = _record(parts, project_id, fitted, idempotency_key, digest, cloned_from)

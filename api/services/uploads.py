@@ -14,6 +14,7 @@ from starlette.requests import Request
 from api import digests
 from api.bodies import declared_length, refuse_encoded
 from api.parts import Parts
+from api.services import quotas
 from api.services.workspace import working_folder
 from stillhouse.spec.errors import InvalidData, TooLarge, Unavailable, UnsupportedMedia
 
@@ -28,12 +29,15 @@ async def receive(request: Request, parts: Parts, read: Callable[[Path], Row], *
     """Take an upload from the wire and let `read` bring it into the record. Whatever fails, nothing of it is left.
 
     `read` gets the path of the file, in a folder of its own that it may use. `smaller` says how such a file can be
-    made smaller. Raises UnsupportedMedia, TooLarge, InvalidData, Unavailable.
+    made smaller. Raises RateLimited, QuotaExceeded, UnsupportedMedia,
+    TooLarge, InvalidData, Unavailable.
     """
     too_large = TooLarge(
         f"The file is larger than the limit of {parts.settings.limits.max_upload_bytes:,} bytes.", hint=smaller
     )
+    caller = await run_in_threadpool(quotas.count_upload, parts, request)
     _check_headers(request, parts.settings.limits.max_upload_bytes, too_large)
+    await run_in_threadpool(quotas.check_room, parts, caller.project_id, declared_length(request) or 0)
     expected = digests.expected_sha256(request.headers)
     with working_folder(parts.settings) as folder:
         path = folder / "upload"

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.parts import Parts
+from api.services import quotas
 from core.settings import Settings
 from stillhouse.spec.errors import Unavailable
 
@@ -30,8 +31,9 @@ def keep(
 ) -> Row:
     """Store `file` under `key` and record it with `add`; `find` looks whether it is recorded.
 
-    Raises Unavailable and what the database raises; nothing is left then.
+    Raises QuotaExceeded, Unavailable and what the database raises; nothing is left then.
     """
+    quotas.check_room(parts, project_id, file.stat().st_size)
     try:
         parts.storage.put(key, file)
         with parts.of(project_id).write() as session:

@@ -15,7 +15,7 @@ from stillhouse.client.teacher_outputs import TeacherOutputs
 from stillhouse.client.transport import Transport, checked, parse
 from stillhouse.client.webhooks import Webhooks
 from stillhouse.spec.errors import BadAnswer
-from stillhouse.spec.views import Catalogue, Readiness, Version
+from stillhouse.spec.views import Catalogue, Readiness, Usage, Version
 
 
 class Client:
@@ -73,6 +73,10 @@ class Client:
     def losses(self) -> Catalogue:
         """Losses a job can weigh, with their JSON schema."""
         return parse(Catalogue, self._transport.get("/v1/losses"))
+
+    def usage(self) -> Usage:
+        """What the project uses of what it may."""
+        return parse(Usage, self._transport.get("/v1/usage"))
 
     def version(self) -> Version:
         """What runs there."""

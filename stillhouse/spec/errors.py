@@ -17,6 +17,8 @@ StillhouseError
 │   ├── InvalidSpec             422  the job spec
 │   ├── InvalidData             422  the uploaded dataset or teacher
 │   └── IdempotencyMismatch     422  same key, another body
+├── RateLimited                 429  too many requests or uploads; Retry-After says when
+├── QuotaExceeded               429  the project may not have more of this; waiting alone does not help
 ├── Unavailable                 503  the database, broker or storage does not answer
 ├── ServerFault                 500  our mistake; the request id finds it in the log
 ├── Unreachable                 –    raised by the client alone: no answer came
@@ -165,6 +167,16 @@ class InvalidData(Invalid):
 
 class IdempotencyMismatch(Invalid):
     code, title = "idempotency_mismatch", "The idempotency key was used with another body"
+
+
+class RateLimited(StillhouseError):
+    code, status, title = "rate_limited", 429, "Too many in too short a time"
+    retry_after_seconds: int | None = None
+    """When there is room again."""
+
+
+class QuotaExceeded(StillhouseError):
+    code, status, title = "quota_exceeded", 429, "The project has all it may have of this"
 
 
 class Unavailable(StillhouseError):

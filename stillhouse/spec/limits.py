@@ -43,5 +43,11 @@ class Limits(Contract, strict=False):  # they come as text, from environment var
     """Address space of the process that reads an uploaded teacher; its libraries alone take 3.5 GiB of it."""
     max_outputs_bytes: int = Field(default=10 * 1024**3, ge=1)
     """Bytes of teacher outputs kept for one project. For new ones the least recently used make room."""
+    max_requests_per_minute: int = Field(default=60_000, ge=1)
+    """Requests with one API key: as many at once, then evenly refilled."""
+    max_uploads_per_hour: int = Field(default=1000, ge=1)
+    """Uploads of one project, also those that are refused: as many at once, then evenly refilled."""
+    max_storage_bytes: int = Field(default=1024**4, ge=1)
+    """Bytes one project may keep: datasets, models, files of jobs, checkpoints, teacher outputs."""
     max_body_bytes: int = Field(default=1024**2, ge=1)
     """Bytes of a JSON body."""

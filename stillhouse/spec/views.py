@@ -346,3 +346,15 @@ class Readiness(View):
     """Part → `ok`, or one sentence."""
     workers: int
     """Workers whose heartbeat is fresh. Without one, jobs wait."""
+
+
+class Usage(View):
+    """What a project uses of what it may."""
+
+    object: Literal["usage"] = "usage"
+    storage_bytes: int
+    """Datasets, models, files of jobs, checkpoints and teacher outputs; the trash counts until it is emptied."""
+    max_storage_bytes: int
+    max_requests_per_minute: int
+    """With each API key."""
+    max_uploads_per_hour: int

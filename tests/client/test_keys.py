@@ -47,3 +47,10 @@ def test_the_commands_do_the_same(house: House, capsys: pytest.CaptureFixture[st
     assert made["id"] in listed
     assert "revoked" in listed
     assert new not in listed
+
+
+def test_the_client_tells_what_the_project_uses(house: House) -> None:
+    with house.client() as client:
+        usage = client.usage()
+    assert 0 <= usage.storage_bytes < usage.max_storage_bytes
+    assert usage.max_requests_per_minute == house.settings.limits.max_requests_per_minute

@@ -1,0 +1,43 @@
+"""What a project may still take: uploads by the hour, and bytes in the storage."""
+
+from starlette.requests import Request
+
+from api import rates
+from api.auth import Caller
+from api.parts import Parts
+from models import usage
+from stillhouse.spec.errors import QuotaExceeded
+from stillhouse.spec.views import Usage
+
+
+def count_upload(parts: Parts, request: Request) -> Caller:
+    """One more upload of the caller's project. Raises RateLimited."""
+    caller: Caller = request.state.caller
+    rates.note(request.scope["state"], parts.upload_rate.spend(caller.project_id))
+    return caller
+
+
+def check_room(parts: Parts, project_id: str, bytes: int) -> None:
+    """Raises QuotaExceeded when `bytes` more are more than the project may store."""
+    limit = parts.settings.limits.max_storage_bytes
+    with parts.of(project_id).read() as session:
+        stored = usage.stored_bytes(session, project_id)
+    if stored + bytes > limit:
+        raise QuotaExceeded(
+            f"The project stores {stored:,} bytes; {bytes:,} more would be above its limit of {limit:,}.",
+            hint="Delete datasets, models, jobs or teacher outputs you no longer need; the trash counts until it is "
+            "emptied. The operator's setting is STILLHOUSE_LIMITS__MAX_STORAGE_BYTES.",
+        )
+
+
+def used(parts: Parts, project_id: str) -> Usage:
+    """What the project uses of what it may."""
+    limits = parts.settings.limits
+    with parts.of(project_id).read() as session:
+        stored = usage.stored_bytes(session, project_id)
+    return Usage(
+        storage_bytes=stored,
+        max_storage_bytes=limits.max_storage_bytes,
+        max_requests_per_minute=limits.max_requests_per_minute,
+        max_uploads_per_hour=limits.max_uploads_per_hour,
+    )
