@@ -16,6 +16,7 @@ from distill.losses import needs_teacher
 from distill.model import Model, trained_model
 from distill.reporter import Reporter
 from distill.seeds import derive
+from distill.shifts import over_shifts
 from distill.stages import Stage, of_generation, stage_of, without_teacher
 from distill.stored import stored
 from distill.students import build
@@ -99,11 +100,11 @@ def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> 
     """Train on the labels those that are not ready, and give all of them one voice."""
     teachers = [_graduated(nursery, entrant) for entrant in candidates]
     if spec.teacher.ensemble is None:
-        return teachers[0]
+        return over_shifts(teachers[0], spec.teacher.mean_over_shifts)
     for position, teacher in enumerate(teachers):
         found = score(teacher.net, nursery.data, judged_on(nursery.data), between=nursery.reporter.breathe)
         introduce(teacher, found, nursery.data, nursery.reporter, member=position)
-    return of_several(teachers, spec.teacher.ensemble)
+    return over_shifts(of_several(teachers, spec.teacher.ensemble), spec.teacher.mean_over_shifts)
 
 
 def ancestor(generations: int, architecture: Architecture, stages: list[Stage], nursery: Nursery) -> nn.Module:

@@ -64,9 +64,10 @@ def relative_cost(spec: JobSpec, facts: DataFacts, known: Known) -> float | None
             return None
         nets.append(net)
         parameters.append(held.parameters if held is not None else net.parameters(facts))  # type: ignore[union-attr]
+    passes = (2 * spec.teacher.mean_over_shifts + 1) ** 2
     if all(net is not None for net in nets):
-        return sum(net.macs(facts) for net in nets if net is not None) / max(1, student.macs(facts))
-    return sum(parameters) / max(1, student.parameters(facts))
+        return passes * sum(net.macs(facts) for net in nets if net is not None) / max(1, student.macs(facts))
+    return passes * sum(parameters) / max(1, student.parameters(facts))
 
 
 def moves(augmentation: Augmentation) -> bool:

@@ -44,6 +44,9 @@ def teacher_errors(teacher: Teacher, facts: DataFacts, limits: Limits, known: Kn
             # Of a teacher that cannot look at the rows, it is idle to list the classes it lacks.
             misfits = teacher_misfits(config, facts, f"{pointer}/model")
             wrong += misfits or map_of(config, facts.classes, member.label_map, pointer)[1]
+    if teacher.mean_over_shifts and facts.task != "image-classification":
+        detail = "Tables cannot be shifted: leave it out."
+        wrong.append(FieldError(pointer="/teacher/mean_over_shifts", code="not_for_tables", detail=detail))
     return wrong
 
 
@@ -57,6 +60,9 @@ def teacher_loss_errors(teacher: Teacher, stages: Sequence[tuple[Loss, ...]], kn
             f"{layered[0]} looks at the layers of one network, and this teacher is several: name one, or leave it out."
         )
         return [FieldError(pointer="/teacher/ensemble", code="layers_of_several", detail=detail)]
+    if teacher.mean_over_shifts:
+        detail = f"{layered[0]} looks at the layers of one pass, and this teacher makes several: leave one of them out."
+        return [FieldError(pointer="/teacher/mean_over_shifts", code="layers_of_several", detail=detail)]
     if not any(isinstance(config, ForeignConfig) and isinstance(config.network, _BLACK_BOXES) for config in known):
         return []
     detail = (
@@ -68,6 +74,9 @@ def teacher_loss_errors(teacher: Teacher, stages: Sequence[tuple[Loss, ...]], kn
 
 def shrink_errors(student: Student, teacher: Teacher, facts: DataFacts, known: Known) -> list[FieldError]:
     """Why the student cannot start from the layers of a teacher that is one of ours: its last layer would be wrong."""
+    if isinstance(student, Shrink) and teacher.mean_over_shifts:
+        detail = "A mean over shifts is not one network: name an architecture, or leave mean_over_shifts out."
+        return [FieldError(pointer="/student", code="cannot_shrink", detail=detail)]
     if not isinstance(student, Shrink) or teacher.model is None or not known or not isinstance(known[0], ModelConfig):
         return []
     found, _ = map_of(known[0], facts.classes, teacher.label_map)

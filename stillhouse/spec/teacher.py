@@ -85,11 +85,21 @@ class Teacher(Contract):
     """The student's own network, a generation earlier."""
     ema: Ema | None = None
     """The student's own network, averaged over its way so far."""
+    mean_over_shifts: Annotated[int, Field(ge=0, le=4)] = 0
+    """Of images: n > 0 makes its logits the mean over the image shifted by up to n pixels in each direction, which
+    takes (2n + 1)² passes. Made for a teacher trained with `crop_padding`: the mean is less erratic from image to
+    image, so a student that never sees a shift learns more of it. 0: it looks at the image alone."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         exactly_one_of(self, "train", "model", "ensemble", "previous", "ema")
         only_of_a_model(self.model, self.label_map)
+        return self
+
+    @model_validator(mode="after")
+    def _only_others_are_averaged(self) -> Self:
+        if self.mean_over_shifts and self.of_itself:
+            raise ValueError("mean_over_shifts: it goes with train, model or ensemble; leave it out")
         return self
 
     @property

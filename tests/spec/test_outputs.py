@@ -48,6 +48,9 @@ def test_a_cheap_teacher_works_along() -> None:
     spec = resolve(written(teacher=cheap), DIGITS, Limits())
     assert relative_cost(spec, DIGITS, ()) == LIVE_UP_TO == 1.5
     assert views(teacher={"previous": {}}, training=CROPPED) == "live"
+    smallest = {"train": {"architecture": {"name": "mlp", "hidden": [6]}}}
+    assert views(teacher=smallest, training=CROPPED) == "live"
+    assert views(teacher={**smallest, "mean_over_shifts": 1}, training=CROPPED) == 8  # 9 passes
 
 
 def test_of_a_held_teacher_the_network_counts_and_of_several_the_sum() -> None:

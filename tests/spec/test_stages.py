@@ -174,3 +174,16 @@ def test_losses_on_layers_do_not_look_into_an_ensemble() -> None:
 )
 def test_a_teacher_that_makes_no_sense_is_refused_where_it_stands(teacher: dict[str, Any], field: str) -> None:
     assert field in refused(teacher=teacher)
+
+
+def test_only_a_teacher_of_images_that_stays_as_it_is_speaks_for_the_mean_over_shifts() -> None:
+    mean = {**TRAIN, "mean_over_shifts": 2}
+    assert resolve(JobSpec.model_validate(BARE | {"teacher": mean}), DIGITS, Limits()).teacher.mean_over_shifts == 2
+    assert wrong(written(teacher=mean), TABLE) == {"/teacher/mean_over_shifts": "not_for_tables"}
+    layered = JobSpec.model_validate(BARE | {"teacher": mean, "losses": [{"kind": "fitnet"}, CE]})
+    assert wrong(layered) == {"/teacher/mean_over_shifts": "layers_of_several"}
+    shrunk = JobSpec.model_validate(BARE | {"teacher": mean, "student": {"name": "shrink"}})
+    assert wrong(shrunk) == {"/student": "cannot_shrink"}
+    for own in ({"previous": {}}, {"ema": {}}):
+        found = refused(teacher={**own, "mean_over_shifts": 1})
+        assert "goes with train, model or ensemble" in found["/teacher/mean_over_shifts"]
