@@ -39,7 +39,8 @@ def identify(parts: InParts, request: Request, _described: Annotated[object, bea
         raise bad_key()
     parts.key_use.note(row.id)
     caller = Caller(project_id=row.project_id, key_id=row.id, scope=row.scope)
-    request.state.caller = caller
+    request.state.caller, request.state.action = caller, request.scope["endpoint"].__name__
+    request.state.path_ids = [value for name, value in request.path_params.items() if name.endswith("_id")]
     rates.note(request.scope["state"], parts.request_rate.spend(row.id))
     return caller
 
@@ -52,12 +53,12 @@ def calling_project(caller: Identified, request: Request) -> str:
 
     Raises Unauthorized, Forbidden.
     """
-    return _allowed(caller, scope_of_method(request.method)).project_id
+    return _allowed(caller, scope_of_method(request.method), request).project_id
 
 
-def administrator(caller: Identified) -> Caller:
+def administrator(caller: Identified, request: Request) -> Caller:
     """The caller, whose key has the scope admin. Raises Unauthorized, Forbidden."""
-    return _allowed(caller, "admin")
+    return _allowed(caller, "admin", request)
 
 
 def scope_of_method(method: str) -> Scope:
@@ -84,7 +85,8 @@ def bad_key() -> Unauthorized:
     )
 
 
-def _allowed(caller: Caller, needed: Scope) -> Caller:
+def _allowed(caller: Caller, needed: Scope, request: Request) -> Caller:
+    request.state.needed = needed  # `api.audit` goes by it
     if covers(caller.scope, needed):
         return caller
     detail = f"This needs a key with the scope {needed}, and the key shown has the scope {caller.scope}."

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import Database
 from core.settings import Settings
-from models import keys, schema
+from models import audits, keys, schema
 from models.api_key import ApiKeyRow
 from models.base import db_now
 from stillhouse.spec.base import Name
@@ -74,7 +74,8 @@ def _create(database: Database, args: argparse.Namespace) -> int:
         return 1
     with database.write() as session:
         project = keys.project_named(session, args.project)
-        key = keys.issue(session, project.id, name=args.name, scope=args.scope, days=args.expires_in_days)
+        row, key = keys.make(session, project.id, name=args.name, scope=args.scope, days=args.expires_in_days)
+        audits.add(session, project.id, action="create_key", target=row.id)
     _say(key)
     return 0
 
@@ -86,6 +87,7 @@ def _rotate(database: Database, key_id: str, overlap: timedelta) -> int:
             _complain(f"There is no key {key_id} to rotate: `python -m api.keys list` shows all.")
             return 1
         _, key = keys.rotate(session, row, overlap=overlap)
+        audits.add(session, row.project_id, action="rotate_key", target=row.id)
     _say(key)
     return 0
 
@@ -117,6 +119,9 @@ def _days(text: str) -> float:
 def _revoke(database: Database, key_id: str) -> int:
     with database.write() as session:
         done = keys.revoke(session, key_id)
+        if done:
+            row = session.get_one(ApiKeyRow, key_id)
+            audits.add(session, row.project_id, action="revoke_key", target=key_id)
     if not done:
         _complain(f"There is no active key {key_id}: `python -m api.keys list` shows all.")
         return 1

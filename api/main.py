@@ -20,6 +20,7 @@ from api.rates import Rate
 from api.recent import Recent
 from api.routes import (
     artifacts,
+    audit,
     catalogue,
     checkpoints,
     datasets,
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
     job_parts = (jobs, verbs, following, checkpoints, artifacts)
-    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks, keys, usage):
+    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks, keys, usage, audit):
         app.include_router(module.router)
     return app
 

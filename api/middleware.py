@@ -6,12 +6,14 @@ from collections.abc import Callable
 from secrets import token_hex
 
 import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import rates
+from api import audit, rates
 from api.answers import Ready
 from api.problems import render, server_fault
+from stillhouse.spec.errors import ServerFault
 
 log = structlog.get_logger()
 
@@ -45,6 +47,8 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                if audit.is_due(scope):
+                    await run_in_threadpool(audit.record, scope, message, request_id)
                 headers = message["headers"]
                 policy = () if _POLICY[0] in dict(headers) else (_POLICY,)
                 told = rates.headers(scope["state"]["rates"]) if "rates" in scope.get("state", ()) else ()
@@ -70,6 +74,7 @@ class Edge:
             log.error("unhandled", request_id=request_id, method=scope["method"], path=scope["path"], traceback=text)
             if started:
                 raise  # the connection must break, so that nobody takes half an answer for a whole one
+            scope.get("state", {})["problem"] = ServerFault.code
             await render(server_fault(), request_id)(scope, receive, send_completed)
 
 

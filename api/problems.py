@@ -85,12 +85,14 @@ def _headers(error: StillhouseError) -> dict[str, str]:
 
 async def _on_stillhouse_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StillhouseError)
+    request.state.problem = error.code
     return render(error, request.state.request_id)
 
 
 async def _on_bad_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     wrong = parameter_errors(error.errors())
+    request.state.problem = Invalid.code
     return render(Invalid("The query is wrong.", errors=wrong), request.state.request_id)
 
 
@@ -110,5 +112,6 @@ def _known(error: HTTPException) -> StillhouseError:
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
     if isinstance(error, PoolTimeout) or is_outage(error):
+        request.state.problem = Unavailable.code
         return render(unavailable(), request.state.request_id)
     raise error

@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """Datasets that came longer ago, and that no job has named since, are put into the trash. None: they stay."""
     retention_model_days: float | None = Field(default=None, gt=0)
     """Models that came longer ago, and that taught no job since, are put into the trash. None: they stay."""
+    audit_days: float = Field(default=400, gt=31)
+    """Days an entry of the audit log is kept."""
     sweep_seconds: float = Field(default=60, gt=0)
     """How often the reconciler looks for what is to be expired or removed."""
 

@@ -2,6 +2,7 @@
 
 from models.api_key import ApiKeyRow
 from models.artifact import ArtifactRow
+from models.audit import AuditRow
 from models.base import Base
 from models.checkpoint import CheckpointRow
 from models.dataset import DatasetRow
@@ -21,6 +22,7 @@ metadata = Base.metadata
 __all__ = [
     "ApiKeyRow",
     "ArtifactRow",
+    "AuditRow",
     "Base",
     "CheckpointRow",
     "DatasetRow",

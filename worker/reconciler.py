@@ -20,7 +20,7 @@ from core.pinned import Poster
 from core.sealing import Sealer
 from core.settings import Settings
 from core.storage import make_storage
-from models import jobs, lifecycle, schema
+from models import audits, jobs, lifecycle, schema
 from worker import retention, webhooks
 
 log = structlog.get_logger()
@@ -85,6 +85,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             if passes % 1000 == 0:
                 with database.write() as session:
                     jobs.forget_old_keys(session)
+                    audits.forget_old(session, days=settings.audit_days)
             passes += 1
         except Exception as error:  # noqa: BLE001 - whatever is away now is looked at again in the next pass
             log.warning("pass failed", error=type(error).__name__)

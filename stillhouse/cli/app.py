@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from stillhouse.cli import catalogues, datasets, exits, jobs, keys, models, teacher_outputs, verbs, webhooks
+from stillhouse.cli.audit import audit
 from stillhouse.cli.doctor import doctor
 from stillhouse.cli.exits import EXIT_CODES_HELP, ExitCode
 from stillhouse.cli.pull import pull
@@ -41,6 +42,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(catalogues.students)
 app.command()(catalogues.losses)
 app.command()(catalogues.version)
+app.command()(audit)
 app.command()(doctor)
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stillhouse.cli.text import age, clean, duration, milliseconds, percent, size
+from stillhouse.spec.audit import AuditEntry
 from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.keys import Key
 from stillhouse.spec.report import ChosenStudent, Measured, Report
@@ -219,6 +220,21 @@ def keys_table(keys: Iterable[Key]) -> Table:
         ended = "revoked" if key.revoked_at else "" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}"
         used = "never" if key.last_used_at is None else age(key.last_used_at)
         table.add_row(key.id, clean(key.name), key.start + "…", key.scope, used, ended)
+    return table
+
+
+def audit_table(entries: Iterable[AuditEntry]) -> Table:
+    """A line per entry of the audit log."""
+    table = _table("at", "key", "action", "target", "from", "outcome")
+    for entry in entries:
+        table.add_row(
+            f"{entry.at:%Y-%m-%d %H:%M:%S}",
+            entry.key_id or "operator",
+            clean(entry.action),
+            clean(entry.target or "–"),
+            clean(entry.address or "–"),
+            clean(entry.code or "done"),
+        )
     return table
 
 

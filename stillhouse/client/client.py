@@ -6,6 +6,7 @@ from typing import Self
 
 import httpx2
 
+from stillhouse.client.audit import Audit
 from stillhouse.client.config import find_config
 from stillhouse.client.datasets import Datasets
 from stillhouse.client.jobs import Jobs
@@ -52,6 +53,7 @@ class Client:
         self.teacher_outputs = TeacherOutputs(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.keys = Keys(self._transport)
+        self.audit = Audit(self._transport)
 
     @property
     def url(self) -> str:

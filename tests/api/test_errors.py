@@ -200,7 +200,8 @@ def test_the_description_declares_errors_bodies_and_names(anyone: TestClient) ->
     assert {"create_job", "get_job", "list_jobs", "create_dataset", "get_artifact"} <= set(names)
     guarded = [op for path, ops in document["paths"].items() if path.startswith("/v1") for op in ops.values()]
     for operation in guarded:
-        assert operation["security"] == [{"key": []}]
+        assert [*operation["security"][0]] == ["key"]
+        assert operation["security"][0]["key"][0] in ("read", "write", "admin")
         assert list(operation["responses"]["401"]["content"]) == ["application/problem+json"]
     body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/JobSpec"}
@@ -227,7 +228,8 @@ def test_keys_are_made_shown_once_listed_and_revoked(
         assert keys_command.main(["list"]) == 0
         listed = capsys.readouterr().out
         assert key not in listed
-        assert "active  lab  ci" in listed
+        assert "active  write  " in listed
+        assert "lab  ci" in listed
         key_id = listed.split()[0]
         assert keys_command.main(["revoke", key_id]) == 0
         assert client.get("/v1/jobs").status_code == 401

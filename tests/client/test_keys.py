@@ -49,6 +49,16 @@ def test_the_commands_do_the_same(house: House, capsys: pytest.CaptureFixture[st
     assert new not in listed
 
 
+def test_what_was_done_is_in_the_audit_log(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    with house.client() as client:
+        made = client.keys.create("audited")
+        (entry,) = client.audit.list(target=made.id)
+        assert (entry.action, entry.status, entry.code) == ("create_key", 201, None)
+        assert entry.address == "127.0.0.1"
+    assert run(["--url", house.url, "--key", house.key, "audit", "--target", made.id]) == 0
+    assert "create_key" in capsys.readouterr().out
+
+
 def test_the_client_tells_what_the_project_uses(house: House) -> None:
     with house.client() as client:
         usage = client.usage()
