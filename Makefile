@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton bench-methods bench-speed docs lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton bench-methods bench-speed bench-load chaos docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -52,6 +52,12 @@ bench-hinton: $(VENV)/.installed  ## section 3 of Hinton et al. 2015 on the full
 
 bench-methods: $(VENV)/.installed  ## every distillation method against kd and the student alone (needs npm, half an hour)
 	$(BIN)/python -m benchmarks.methods
+
+bench-load: $(VENV)/.installed  ## 500 pollers and 50 event streams while two jobs train
+	$(BIN)/python -m benchmarks.load
+
+chaos: $(VENV)/.installed  ## kill, freeze, starve and flood a running service, and print what came of its jobs
+	$(BIN)/python -m benchmarks.chaos
 
 docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
 	$(BIN)/python -m docs.generate
