@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=60, gt=0)
     """How often the reconciler looks for what is to be expired or removed."""
 
+    checkpoint_seconds: float = Field(default=30, gt=0)
+    """At least so long from one checkpoint of a job to the next. A job that is taken over has lost at most this."""
+    stop_seconds: float = Field(default=20, ge=0)
+    """How long a job that is put aside, on request or because its worker is told to stop, may take to write its last
+    checkpoint and have it stored; then it is stopped all the same, and goes on from the one before."""
+
     trainer_threads: int | None = Field(default=None, ge=1)
     """Torch threads of a trainer. None: one per core, or one for work too small to share. The same number gives the
     same bits."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -21,14 +21,19 @@ def page(session: Session, job_id: str, *, after: int, limit: int, type: str | N
     return list(session.scalars(query.order_by(EventRow.seq).limit(limit + 1)))
 
 
+def cut_metrics(session: Session, lease: Lease, position: int) -> bool:
+    """Drop the points from `position` on: the attempt the lease stands for tells them again."""
+    if not _holds(session, lease):
+        return False
+    session.execute(delete(MetricRow).where(MetricRow.job_id == lease.job_id, MetricRow.position >= position))
+    return True
+
+
 def add_metrics(session: Session, lease: Lease, points: Sequence[dict[str, Any]]) -> bool:
-    """Add points `{name, step, value}` of the attempt the lease stands for; False when it no longer does."""
+    """Add points `{name, step, value, position}` of the attempt the lease stands for; False when it no longer does."""
     if not points:
         return True
-    held = select(JobRow.id).where(
-        JobRow.id == lease.job_id, JobRow.worker_id == lease.worker_id, JobRow.attempt == lease.attempt
-    )
-    if session.execute(held.with_for_update()).one_or_none() is None:
+    if not _holds(session, lease):
         return False
     rows = {(p["name"], p["step"]): {"job_id": lease.job_id, "attempt": lease.attempt, **p} for p in points}
     # A commit whose answer was lost is written again: the points are already there.
@@ -37,20 +42,25 @@ def add_metrics(session: Session, lease: Lease, points: Sequence[dict[str, Any]]
     return True
 
 
-def series(
-    session: Session, job_id: str, attempt: int, *, names: Sequence[str], first: int | None, last: int | None
-) -> dict[str, list[tuple[int, float]]]:
-    """Series of one attempt by name, each rising by step, within [first, last]."""
-    query = select(MetricRow.name, MetricRow.step, MetricRow.value).where(
-        MetricRow.job_id == job_id, MetricRow.attempt == attempt
+def _holds(session: Session, lease: Lease) -> bool:
+    held = select(JobRow.id).where(
+        JobRow.id == lease.job_id, JobRow.worker_id == lease.worker_id, JobRow.attempt == lease.attempt
     )
+    return session.execute(held.with_for_update()).one_or_none() is not None
+
+
+def series(
+    session: Session, job_id: str, *, names: Sequence[str], first: int | None, last: int | None
+) -> dict[str, list[tuple[int, float]]]:
+    """Series by name, each rising by step, within [first, last]. Each step has one value, that of the last attempt."""
+    query = select(MetricRow.name, MetricRow.step, MetricRow.value).where(MetricRow.job_id == job_id)
     if names:
         query = query.where(MetricRow.name.in_(names))
     if first is not None:
         query = query.where(MetricRow.step >= first)
     if last is not None:
         query = query.where(MetricRow.step <= last)
-    out: dict[str, list[tuple[int, float]]] = {}
-    for name, step, value in session.execute(query.order_by(MetricRow.name, MetricRow.step)):
-        out.setdefault(name, []).append((step, value))
-    return out
+    out: dict[str, dict[int, float]] = {}
+    for name, step, value in session.execute(query.order_by(MetricRow.name, MetricRow.step, MetricRow.attempt)):
+        out.setdefault(name, {})[step] = value
+    return {name: list(points.items()) for name, points in out.items()}

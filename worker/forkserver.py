@@ -8,6 +8,7 @@ with the trainer's pid; when a trainer ends, its wait status follows.
 import json
 import os
 import select
+import signal
 import socket
 import sys
 
@@ -16,11 +17,15 @@ from worker import trainer
 from worker.lifeline import die_with_parent
 
 READY = b"ready"
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
     """Serve until the supervisor goes."""
     die_with_parent(int(sys.argv[2]))
+    # Ctrl-C and a service manager's SIGTERM reach the whole group; what they mean for a job its supervisor decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     warm()
     control.send(READY)
@@ -59,8 +64,9 @@ def _become_trainer(descriptor: int, server: int) -> None:
 def _bury(control: socket.socket, children: dict[int, int], pidfd: int) -> None:
     pid = children.pop(pidfd)
     os.close(pidfd)
-    _, status = os.waitpid(pid, 0)
-    control.send(json.dumps({"exit": pid, "status": status}).encode())
+    _, status, usage = os.wait4(pid, 0)
+    peak = usage.ru_maxrss * _MAXRSS_UNIT
+    control.send(json.dumps({"exit": pid, "status": status, "peak_bytes": peak}).encode())
 
 
 if __name__ == "__main__":

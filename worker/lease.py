@@ -71,6 +71,13 @@ class Heart:
         """True when the lease held last was lost: nothing may be written any more."""
         return self._lost.is_set()
 
+    @property
+    def endangered(self) -> bool:
+        """True when the lease could not be renewed for half the time after which it is given up."""
+        with self._lock:
+            silent = time.monotonic() - self._renewed
+            return self._lease is not None and silent > self._settings.lease_seconds * _FENCE_AT / 2
+
     def _renew_forever(self) -> None:
         while not self._stop.is_set():
             try:

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+from dataclasses import dataclass
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,10 +31,31 @@ def kill_group(pid: int) -> None:
         return
 
 
-def describe_exit(status: int) -> str:
-    """A sentence about a wait status."""
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a process ended."""
+
+    reason: str
+    """A sentence."""
+    facts: dict[str, Any]
+
+
+def describe_exit(status: int, *, out_of_memory: bool | None, peak_bytes: int | None) -> Ending:
+    """What a wait status tells. `out_of_memory`: the kernel ended some process for that while this one ran."""
+    facts: dict[str, Any] = {} if peak_bytes is None else {"peak_bytes": peak_bytes}
+    peak = "" if peak_bytes is None else f" At most it held {peak_bytes / 1e6:,.0f} MB."
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        often = ", which is how a machine out of memory ends it" if name == "SIGKILL" else ""
-        return f"The trainer was ended by {name}{often}."
-    return f"The trainer ended with exit code {os.waitstatus_to_exitcode(status)} before it had finished."
+        facts |= {"signal": name}
+        if name != "SIGKILL":
+            return Ending(reason=f"The trainer was ended by {name}.{peak}", facts=facts)
+        facts |= {"out_of_memory": out_of_memory}
+        why = {
+            True: ": the machine ran out of memory",
+            False: "",
+            None: ", which is how a machine out of memory ends it",
+        }[out_of_memory]
+        return Ending(reason=f"The trainer was ended by {name}{why}.{peak}", facts=facts)
+    code = os.waitstatus_to_exitcode(status)
+    reason = f"The trainer ended with exit code {code} before it had finished.{peak}"
+    return Ending(reason=reason, facts=facts | {"code": code})

@@ -24,6 +24,10 @@ class Order(Contract):
     latencies: str
     """Folder of what this machine knows of how long teachers take."""
     threads: int
+    checkpoints: str
+    """Folder to write checkpoints to, and to go on from the newest of."""
+    checkpoint_seconds: float
+    """At least so long from one to the next."""
 
     @property
     def output_path(self) -> Path:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +38,29 @@ class Reporter:
         self._urgent = False
         self._stepped = False
         self._next_write = 0.0
+        self._placed = False
+        self._cut_from: int | None = None
+        self._written = 0
+        self.points = 0
+        """Metric points of the job so far, those of earlier attempts included."""
+
+    def resume(self, points: int, unsent: Sequence[dict[str, Any]] = ()) -> None:
+        """The trainer goes on from where `points` metric points were told; `unsent` of them were never written."""
+        backlog = [point for point in unsent if point["position"] < points]
+        self.points, self._placed = points, True
+        self._written = points - len(backlog)
+        self._cut_from = min([point["position"] for point in backlog], default=points)
+        self._points.extend(backlog)
+
+    @property
+    def unsent(self) -> list[dict[str, Any]]:
+        """Points that are not written down yet."""
+        return list(self._points)
+
+    @property
+    def written(self) -> int:
+        """So many points of the job, from the first, are written down."""
+        return self._written
 
     def take(self, event: TrainerEvent) -> None:
         """Remember what an event says."""
@@ -53,14 +77,19 @@ class Reporter:
                 self._note("log", "The first training step is done.", data={"step": event.step})
                 self._urgent = True
         elif isinstance(event, Metrics):
-            self._points.extend(p.model_dump() for p in event.points if math.isfinite(p.value))
+            if not self._placed:
+                self.resume(0)
+            for point in event.points:
+                if math.isfinite(point.value):
+                    self._points.append(point.model_dump() | {"position": self.points})
+                    self.points += 1
         elif isinstance(event, LogLine):
             self._note("log", event.message, level=event.level)
 
     def flush(self, *, force: bool = False) -> bool:
         """Write what is due. False when the lease no longer holds; an outage of the database keeps it for later."""
         due = force or self._urgent or time.monotonic() >= self._next_write
-        if not due or not (self._dirty or self._notes or self._points):
+        if not due or not (self._dirty or self._notes or self._points or self._cut_from is not None):
             return True
         self._next_write = time.monotonic() + _WRITE_SECONDS
         try:
@@ -70,6 +99,7 @@ class Reporter:
                 raise
             log.warning("report postponed", job_id=self._lease.job_id, error=type(error).__name__)
             return True
+        self._cut_from, self._written = None, self.points
         self._dirty = self._urgent = False
         self._notes.clear()
         self._points.clear()
@@ -81,8 +111,12 @@ class Reporter:
                 session, self._lease, phase=self._phase, progress=self._progress
             ):
                 return False
-            held = lifecycle.add_events(session, self._lease, list(self._notes))
-            return held and events.add_metrics(session, self._lease, list(self._points))
+            if not lifecycle.add_events(session, self._lease, list(self._notes)):
+                return False
+            # What a lost attempt told after the point where this one took over is told again.
+            if self._cut_from is not None and not events.cut_metrics(session, self._lease, self._cut_from):
+                return False
+            return events.add_metrics(session, self._lease, list(self._points))
 
     def _note(self, type: str, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
         # When it happened, not when it is written: the two may be a second or an outage apart.

@@ -17,6 +17,7 @@ from models.job import JobRow
 from models.model import ModelRow
 from models.trash import AnyThing, Thing
 from stillhouse.spec.errors import Unavailable
+from worker import checkpoints
 
 log = structlog.get_logger()
 
@@ -32,8 +33,9 @@ class Swept:
 
 
 def sweep(database: Database, storage: Storage, settings: Settings) -> Swept:
-    """Expire, then purge. Raises Unavailable when the storage is away; the next sweep goes on."""
+    """Expire, tidy checkpoints, then purge. Raises Unavailable when the storage is away; the next sweep goes on."""
     expired = _expire(database, settings)
+    checkpoints.tidy(database, storage)
     # Jobs first: what a dataset or a model was for may go with them.
     purged = _purge(database, storage, JobRow) + _purge(database, storage, ModelRow)
     return Swept(expired=expired, purged=purged + _purge(database, storage, DatasetRow))

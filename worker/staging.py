@@ -21,6 +21,7 @@ from stillhouse.spec.settle_teacher import Held
 from stillhouse.spec.students import architecture_of
 from stillhouse.spec.teachers import weights_file
 from stillhouse.spec.teachers.config import STORED_CONFIG
+from worker.checkpoints import job_folder
 from worker.digests import Digests
 from worker.folder import AttemptFolder
 from worker.order import Order
@@ -83,6 +84,8 @@ def stage(
         scratch=str(folder.scratch),
         dataset_sha256=data.sha256,
         latencies=str(cache / "latencies" / job["project_id"]),
+        checkpoints=str(job_folder(settings, lease.job_id) / f"a{lease.attempt}"),
+        checkpoint_seconds=settings.checkpoint_seconds,
         threads=threads_for(spec, DataFacts.model_validate(data.facts), settings, teachers=teachers),
     )
     name = job["name"] or lease.job_id

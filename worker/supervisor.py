@@ -5,8 +5,8 @@ Everything it writes is guarded by the lease. Once the lease is lost it writes n
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -16,39 +16,21 @@ from core.settings import Settings
 from core.storage import Storage
 from models import lifecycle
 from models.lifecycle import Lease
-from stillhouse.spec.errors import FAILURE_CODES, JobFailure, Unavailable
-from stillhouse.spec.events import Failed, Finished, OutputsMade, OutputsPlace, OutputsWanted
-from stillhouse.spec.states import JobStatus
+from stillhouse.spec.errors import JobFailure, Unavailable
+from stillhouse.spec.events import Failed, Finished
 from stillhouse.spec.views import JobError
-from worker import record, staging
+from worker import checkpoints, record, staging
+from worker.checkpoints import Vault
+from worker.course import Course, Died, Outcome, Stop
 from worker.digests import Digests
 from worker.folder import AttemptFolder, attempt_folder, trim_cache
 from worker.lease import Heart
-from worker.lifeline import describe_exit, kill_group
+from worker.lifeline import kill_group
 from worker.outputs import Desk
-from worker.reports import Reporter
 from worker.staging import Staged
-from worker.trainers import ForkServer, Trainer, TrainerLost
+from worker.trainers import ForkServer, TrainerLost
 
 log = structlog.get_logger()
-
-
-class Stop(Enum):
-    """Why an attempt was stopped from outside."""
-
-    CANCELLED = auto()
-    DRAINED = auto()
-    LEASE_LOST = auto()
-
-
-@dataclass(frozen=True)
-class Died:
-    """The trainer ended without a result."""
-
-    reason: str
-
-
-Outcome = Finished | Failed | Died | Stop
 
 
 class Supervisor:
@@ -91,6 +73,7 @@ class Supervisor:
             self._settle(lease, None, Died(f"The worker failed with {type(error).__name__}."))
         finally:
             self._heart.release()
+            self._tidy(job_id)
             trim_cache(self._settings.work_dir / "cache", self._settings.cache_max_bytes)
 
     def _claim(self, job_id: str) -> Lease | None:
@@ -123,58 +106,28 @@ class Supervisor:
         if not self._forks.alive:
             self._forks.stop()
             self._forks = ForkServer(self._settings)
+        lost = lambda: self._heart.lost  # noqa: E731
+        vault = Vault(self._database, self._storage, self._settings, lease, staged.project_id, lost=lost)
+        vault.stage()
         trainer = self._forks.start(staged.order)
         self._heart.fence_with(lambda: kill_group(trainer.pid))
-        desk = Desk(self._database, self._storage, self._settings, lease, staged, lost=lambda: self._heart.lost)
+        desk = Desk(self._database, self._storage, self._settings, lease, staged, lost=lost)
+        course = Course(self._database, self._settings, self._heart, lease, staged, trainer, desk, vault)
         try:
-            return self._follow(lease, staged, trainer, desk)
+            return course.follow(draining=self._draining)
         finally:
             trainer.end()
             desk.close()
+            course.close()
 
-    def _follow(self, lease: Lease, staged: Staged, trainer: Trainer, desk: Desk) -> Outcome:
-        reporter = Reporter(self._database, lease)
-        hours = staged.order.spec.resources.max_hours or self._settings.limits.max_hours
-        deadline = time.monotonic() + hours * 3600
-        next_poll = 0.0
-        result: Finished | Failed | None = None
-        while True:
-            said = trainer.events(timeout=self._settings.cancel_poll_seconds)
-            for event in said or ():
-                if isinstance(event, Finished | Failed):
-                    result = event
-                elif isinstance(event, OutputsWanted | OutputsMade):
-                    desk.take(event)
-                else:
-                    reporter.take(event)
-            if isinstance(answer := desk.answer(), OutputsPlace):
-                trainer.tell(answer)
-            elif answer is not None:
-                reporter.take(answer)
-            if self._heart.lost or not reporter.flush(force=said is None):
-                return Stop.LEASE_LOST
-            if said is None:
-                return result or Died(describe_exit(trainer.wait()))
-            if time.monotonic() > deadline:
-                return _too_long(hours)
-            if self._draining():
-                return Stop.DRAINED
-            if time.monotonic() >= next_poll:
-                next_poll = time.monotonic() + self._settings.cancel_poll_seconds
-                if (stop := self._asked_to_stop(lease)) is not None:
-                    return stop
-
-    def _asked_to_stop(self, lease: Lease) -> Stop | None:
+    def _tidy(self, job_id: str) -> None:
+        """Checkpoints nobody needs any more. What is away now is swept up later."""
         try:
-            with self._database.read() as session:
-                status = lifecycle.status_under(session, lease)
+            checkpoints.tidy(self._database, self._storage, job_id=job_id)
+            checkpoints.forget_local(self._database, self._settings)
         except Exception as error:
-            if not is_outage(error):
+            if not isinstance(error, Unavailable) and not is_outage(error):
                 raise
-            return None  # the lease decides how long work may go on without a database
-        if status is None:
-            return Stop.LEASE_LOST
-        return Stop.CANCELLED if status is JobStatus.CANCELLING else None
 
     def _settle(self, lease: Lease, staged: Staged | None, outcome: Outcome) -> None:
         """Write down how the attempt ended."""
@@ -188,13 +141,14 @@ class Supervisor:
             return
         limit, pause = self._settings.attempt_limit, self._settings.retry_seconds
         match outcome:
-            case Died(reason) | Failed(detail=reason, retry=True):
-                self._write(lease, lambda s: lifecycle.lose_attempt(s, lease, reason, limit=limit, retry_seconds=pause))
+            case Died(reason=reason) | Failed(detail=reason, retry=True):
+                lose = partial(lifecycle.lose_attempt, limit=limit, retry_seconds=pause, exit=_facts(outcome))
+                self._write(lease, lambda s: lose(s, lease, reason))
             case Failed(code=code, detail=detail, hint=hint):
                 error = JobError(code=code, detail=detail, hint=hint)
                 self._write(lease, lambda s: lifecycle.fail(s, lease, error))
-            case Stop.DRAINED:
-                reason = "The worker is shutting down; the job goes back to the queue."
+            case Stop.PUT_ASIDE:
+                reason = "The job goes back to the queue; the next attempt goes on from its checkpoint."
                 self._write(lease, lambda s: lifecycle.hand_back(s, lease, reason))
         # Whatever was to be written, a cancel that came first has won; the trainer is gone by now.
         self._write(lease, lambda s: lifecycle.cancelled(s, lease))
@@ -240,6 +194,5 @@ class Supervisor:
         return False
 
 
-def _too_long(hours: float) -> Failed:
-    hint = "Raise resources.max_hours, or make the job smaller: fewer epochs, a smaller network."
-    return Failed(code="time_limit", detail=f"{FAILURE_CODES['time_limit']} ({hours:g})", hint=hint)
+def _facts(outcome: Died | Failed) -> dict[str, Any]:
+    return outcome.facts if isinstance(outcome, Died) else {"code": outcome.code}

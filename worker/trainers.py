@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.settings import Settings
-from stillhouse.spec.events import TRAINER_EVENT, OutputsPlace, TrainerEvent
-from worker.lifeline import kill_group
+from stillhouse.spec.events import TRAINER_EVENT, Told, TrainerEvent
+from worker.lifeline import Ending, describe_exit, kill_group
+from worker.memory import oom_kills
 from worker.order import Order
 
 _READ_BYTES = 1 << 16
@@ -34,6 +35,8 @@ class Trainer:
         self._buffer = b""
         self.status: int | None = None
         """Wait status, once it has ended."""
+        self._peak_bytes: int | None = None
+        self._oom_kills = oom_kills()
 
     def events(self, timeout: float) -> list[TrainerEvent] | None:
         """What it said within `timeout` seconds; None when it will say no more."""
@@ -49,26 +52,38 @@ class Trainer:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [TRAINER_EVENT.validate_json(line) for line in lines]
 
-    def tell(self, place: OutputsPlace) -> None:
-        """Answer it. One that has gone by now will be heard of by `events`."""
+    def tell(self, what: Told) -> None:
+        """Answer it, or ask it. One that has gone by now will be heard of by `events`."""
         with suppress(OSError):
-            self._channel.sendall(place.model_dump_json().encode() + b"\n")
+            self._channel.sendall(what.model_dump_json().encode() + b"\n")
 
     def end(self) -> int:
         """Kill it if it still lives, with all it started, and return its wait status."""
         if self.status is None:
             kill_group(self.pid)
             self._channel.close()
-            self.status = self._server.buried(self.pid)
+            self._bury()
             kill_group(self.pid)  # what it started may have been forking while the first blow fell
+        assert self.status is not None
         return self.status
 
-    def wait(self) -> int:
-        """Its wait status, once it has closed its channel by itself."""
-        self.status = self._server.buried(self.pid)
+    def wait(self) -> Ending:
+        """How it ended, once it has closed its channel by itself."""
+        self._bury()
         self._channel.close()
         kill_group(self.pid)
-        return self.status
+        assert self.status is not None
+        after = oom_kills()
+        known = self._oom_kills is not None and after is not None
+        return describe_exit(
+            self.status,
+            out_of_memory=after != self._oom_kills if known else None,
+            peak_bytes=self._peak_bytes,
+        )
+
+    def _bury(self) -> None:
+        found = self._server.buried(self.pid)
+        self.status, self._peak_bytes = found["status"], found["peak_bytes"]
 
 
 class ForkServer:
@@ -83,7 +98,7 @@ class ForkServer:
                 command, pass_fds=[theirs.fileno()], env=_environment(settings), stdin=subprocess.DEVNULL
             )
         self._ready = False
-        self._exits: dict[int, int] = {}
+        self._exits: dict[int, dict[str, int]] = {}
 
     @property
     def alive(self) -> bool:
@@ -110,8 +125,8 @@ class ForkServer:
         ours.sendall(order.model_dump_json().encode() + b"\n")
         return Trainer(answer["pid"], ours, self)
 
-    def buried(self, pid: int) -> int:
-        """The wait status of a trainer that is ending. Raises TrainerLost when nobody can tell."""
+    def buried(self, pid: int) -> dict[str, int]:
+        """`status` and `peak_bytes` of a trainer that is ending. Raises TrainerLost when nobody can tell."""
         while pid not in self._exits:
             self._receive(30)
         return self._exits.pop(pid)
@@ -133,7 +148,7 @@ class ForkServer:
             return {}
         answer: dict[str, int] = json.loads(message)
         if "exit" in answer:
-            self._exits[answer["exit"]] = answer["status"]
+            self._exits[answer["exit"]] = answer
         return answer
 
 

@@ -60,5 +60,5 @@ def get_log(job_id: str, project: Project, parts: InParts) -> Response:
 
 @router.get("/metrics", responses=declared(404))
 def get_metrics(job_id: str, project: Project, parts: InParts, query: Annotated[MetricsQuery, Query()]) -> MetricSeries:
-    """Series of the latest attempt, each thinned to `max_points`."""
+    """Series of a job through all its attempts, each thinned to `max_points`."""
     return following.metrics(parts, project, job_id, query)

@@ -126,10 +126,10 @@ def log_text(parts: Parts, project_id: str, job_id: str) -> Iterator[str]:
 
 
 def metrics(parts: Parts, project_id: str, job_id: str, query: MetricsQuery) -> MetricSeries:
-    """Series of the latest attempt."""
+    """Series of a job, through all its attempts."""
     with parts.of(project_id).read() as session:
-        attempt = jobs.find(session, project_id, job_id).attempt
-        found = events.series(session, job_id, attempt, names=query.names, first=query.first_step, last=query.last_step)
+        jobs.find(session, project_id, job_id)
+        found = events.series(session, job_id, names=query.names, first=query.first_step, last=query.last_step)
     return MetricSeries(job_id=job_id, series=[_series(name, points, query) for name, points in found.items()])
 
 

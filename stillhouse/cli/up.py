@@ -23,7 +23,8 @@ from stillhouse import __version__
 from stillhouse.cli.processes import Child, stop
 
 _READY_SECONDS = 60
-_STOP_SECONDS = 8
+# A job at work writes a checkpoint and has it stored, which may take STILLHOUSE_STOP_SECONDS.
+_STOP_SECONDS = 25
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

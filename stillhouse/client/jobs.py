@@ -178,7 +178,7 @@ class Jobs:
         last: int | None = None,
         max_points: int | None = None,
     ) -> MetricSeries:
-        """Series of the latest attempt, all or `names`; steps `first` to `last`, down-sampled to `max_points` each."""
+        """Series of a job, all or `names`; steps `first` to `last`, down-sampled to `max_points` each."""
         params = {"names": [*names], "first_step": first, "last_step": last, "max_points": max_points}
         return parse(MetricSeries, self._transport.get(f"{_path(job)}/metrics", params))
 

@@ -89,7 +89,9 @@ def test_series_are_chosen_cut_and_thinned(http: TestClient, post_job: PostJob, 
     assert http.get(url, params={"names": "nothing"}).json()["series"] == []
 
 
-def test_only_the_latest_attempts_series_are_shown(http: TestClient, post_job: PostJob, house: House) -> None:
+def test_a_step_told_by_two_attempts_has_the_value_of_the_latest(
+    http: TestClient, post_job: PostJob, house: House
+) -> None:
     lease = house.take_up(post_job())
     house.advance(lease, step=1, loss=9)
     with house.database.write() as session:

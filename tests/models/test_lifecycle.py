@@ -221,17 +221,23 @@ def test_events_are_numbered_without_gaps(database: Database, job_id: str) -> No
     assert [event.message for event in found[2:7]] == list("01234")
 
 
-def test_points_of_an_earlier_attempt_are_told_apart(database: Database, job_id: str) -> None:
+def points(*steps: int, value: float, first: int) -> list[dict[str, object]]:
+    return [{"name": "a/b", "step": s, "value": value, "position": first + n} for n, s in enumerate(steps)]
+
+
+def test_an_attempt_that_goes_on_replaces_what_was_told_after_that(database: Database, job_id: str) -> None:
     first = claimed(database, job_id)
     with database.write() as session:
-        assert events.add_metrics(session, first, [{"name": "a/b", "step": s, "value": 1.0} for s in (1, 2)])
+        assert events.add_metrics(session, first, points(1, 2, 3, 4, value=1.0, first=0))
         lifecycle.lose_attempt(session, first, "x", limit=9, retry_seconds=0)
     second = claimed(database, job_id)
     with database.write() as session:
-        assert events.add_metrics(session, second, [{"name": "a/b", "step": 1, "value": 2.0}])
+        assert not events.cut_metrics(session, first, 0)  # a lost lease cuts nothing
+        assert events.cut_metrics(session, second, 2)
+        assert events.add_metrics(session, second, points(3, value=2.0, first=2))
     with database.read() as session:
-        found = events.series(session, job_id, 2, names=(), first=None, last=None)
-    assert found == {"a/b": [(1, 2.0)]}
+        found = events.series(session, job_id, names=(), first=None, last=None)
+    assert found == {"a/b": [(1, 1.0), (2, 1.0), (3, 2.0)]}
 
 
 def test_points_written_twice_are_kept_once(database: Database, job_id: str) -> None:
@@ -240,7 +246,7 @@ def test_points_written_twice_are_kept_once(database: Database, job_id: str) -> 
         with database.write() as session:
             assert events.add_metrics(session, lease, [{"name": "a/b", "step": s, "value": 1.0} for s in (1, 2)])
     with database.read() as session:
-        found = events.series(session, job_id, 1, names=(), first=None, last=None)
+        found = events.series(session, job_id, names=(), first=None, last=None)
     assert found == {"a/b": [(1, 1.0), (2, 1.0)]}
 
 

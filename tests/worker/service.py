@@ -24,7 +24,7 @@ from models.worker import WorkerRow
 from stillhouse.spec import JobSpec, Limits, StoredDataset, resolve
 from stillhouse.spec.ids import new_id
 
-PATIENCE_SECONDS = 45
+PATIENCE_SECONDS = 120
 """How long a test waits for what must happen. No test asserts that it happened faster."""
 
 
