@@ -2,16 +2,17 @@
 
     python -m benchmarks.hinton [--folder build/hinton] [--processes 2] [--held-out]
 
-The teacher is trained first, then its students, each job in one thread and `--processes` of them at a time. What has
-run in `--folder` is not run again, so a broken run is taken up where it stood.
+The teacher is trained first and beside it those that learn from labels, then its students, each job in one thread and
+`--processes` of them at a time. A job that has run in `--folder` is not run again, so a broken run is taken up where it
+stood.
 """
 
 import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,16 +48,31 @@ def prepare(folder: Path, held_out: bool) -> Data:
     return Data(train, test, {n: (paths[n], mnist.store(paths[n], train.only(d), test)) for n, d in sets.items()})
 
 
-def run_all(jobs: list[Job], data: Data, teacher: Path | None, folder: Path, processes: int) -> Iterator[Found]:
-    """Run the jobs, some at a time, and say what each found as soon as it has."""
+def run_all(data: Data, folder: Path, processes: int) -> Iterator[Found]:
+    """Run every job, some at a time, and say what each found as soon as it has."""
+    teacher, students = protocol.teacher(), list(protocol.students())
+    total = 1 + len(students)
     # Spawned: torch's threads do not survive a fork.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(run, job, *data.files[job.images], teacher, folder / job.name, 1) for job in jobs]
-        for position, future in enumerate(as_completed(waiting), start=1):
-            found = future.result()
-            errors = f"{found.errors} errors" if teacher else f"{found.teacher_errors} errors of the teacher"
-            print(f"  {position}/{len(jobs)} {found.name}: {errors}, {found.seconds:.0f} s", flush=True)
-            yield found
+
+        def begun(jobs: Iterable[Job], model: Path | None) -> set[Future[Found]]:
+            return {pool.submit(run, job, *data.files[job.images], model, folder / job.name, 1) for job in jobs}
+
+        waiting = begun([teacher], None) | begun((job for job in students if not job.taught), None)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for found in (future.result() for future in done):
+                if found.name == teacher.name:
+                    model = teacher_folder(folder / teacher.name / "files", folder / "teacher model")
+                    waiting |= begun((job for job in students if job.taught), model)
+                total -= 1
+                print(f"  {_said(found)}, {found.seconds:.0f} s; {total} to go", flush=True)
+                yield found
+
+
+def _said(found: Found) -> str:
+    errors = found.teacher_errors if found.name == "teacher" else found.errors
+    return f"{found.name}: {errors} errors"
 
 
 def main() -> None:
@@ -72,9 +88,7 @@ def main() -> None:
     folder = given.folder / ("held out" if given.held_out else "full")
     folder.mkdir(parents=True, exist_ok=True)
     data = prepare(folder, given.held_out)
-    found = {f.name: f for f in run_all([protocol.teacher()], data, None, folder, 1)}
-    teacher = teacher_folder(folder / "teacher" / "files", folder / "teacher model")
-    found |= {f.name: f for f in run_all(list(protocol.students()), data, teacher, folder, given.processes)}
+    found = {f.name: f for f in run_all(data, folder, given.processes)}
 
     def corrected(name: str, classes: tuple[int, ...]) -> list[unseen.Correction]:
         share = unseen.share_of(classes, data.train)

@@ -48,14 +48,24 @@ def figures(
 
 def _large(found: Mapping[str, Found]) -> Iterator[Figure]:
     teacher, hard, soft = found["teacher"].teacher_errors, _errors(found, "hard"), _errors(found, "soft")
-    gap = tuple((h - s) / (h - teacher) for h, s in zip(hard, soft, strict=True))
+    mean_teacher = found[f"soft mean {SEEDS[0]}"].teacher_errors
+    from_mean = _errors(found, "soft mean")
     yield _judged("teacher 1200-1200, dropout, max-norm, jitter", "67", (teacher,), "≤ 75", lambda e: e <= 75)
     yield _judged("student 800-800, hard labels", "146", hard, "130 to 185", lambda e: 130 <= e <= 185)
     yield _judged("student 800-800, soft targets, T = 20", "74", soft, "≤ 95, aim ≤ 85", lambda e: e <= 95)
-    share = (mean(hard) - mean(soft)) / (mean(hard) - teacher)
-    yield Figure("share of the gap recovered", "91 %", gap, "≥ 70 %", share >= 0.7, "{:.0%}")
+    yield _gap("91 %", hard, soft, teacher)
+    yield Figure("the teacher, mean over 9 shifts of the image", "–", (mean_teacher,))
+    yield _judged("student 800-800 from that mean, T = 20", "–", from_mean, "≤ 95, aim ≤ 85", lambda e: e <= 95)
+    yield _gap("–", hard, from_mean, teacher)
     yield Figure("jitter in the transfer set, hard labels alone", "–", _errors(found, "jittered hard"))
     yield Figure("jitter in the transfer set, soft targets", "–", _errors(found, "jittered soft"))
+
+
+def _gap(paper: str, hard: Sequence[int], soft: Sequence[int], teacher: int) -> Figure:
+    """Share of the teacher's lead; judged on the means."""
+    each = tuple((h - s) / (h - teacher) for h, s in zip(hard, soft, strict=True))
+    share = (mean(hard) - mean(soft)) / (mean(hard) - teacher)
+    return Figure("… share of the gap recovered", paper, each, "≥ 70 %", share >= 0.7, "{:.0%}")
 
 
 def _unseen(

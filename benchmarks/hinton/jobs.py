@@ -42,7 +42,9 @@ def run(job: Job, dataset: Path, facts: DataFacts, teacher: Path | None, folder:
     io = distill.RunIO(dataset=dataset, teacher=teacher, output=files, shelf=shelf, threads=threads)
     report = distill.run(spec, io, lambda _event: None).report
     result = _found(job.name, report, time.perf_counter() - start)
-    found.write_text(json.dumps(asdict(result)))
+    whole = folder / "found.part"  # a run that is broken here leaves no half of a result
+    whole.write_text(json.dumps(asdict(result)))
+    whole.replace(found)
     return result
 
 

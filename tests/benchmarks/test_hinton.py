@@ -86,6 +86,7 @@ def test_every_job_of_the_section_is_a_spec_that_resolves(images: mnist.Images, 
     assert len({job.name for job in students}) == len(students)
     for job in students:
         training = resolve(JobSpec.model_validate(job.spec), facts, Limits()).training
+        assert job.taught != ("hard" in job.name)
         # Students are not regularised, and what jitter gains is not credited to distillation.
         assert training.weight_decay == 0.0
         assert training.max_norm is None
