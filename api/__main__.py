@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
 
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
-    """How uvicorn serves: fast parts, no trust in proxy headers, bounds on what an idle caller can hold."""
+    """How uvicorn serves: fast parts, trust in named proxies alone, bounds on what an idle caller can hold."""
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -53,8 +53,10 @@ def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         http=BoundedHttp,
         ws="none",
         lifespan="on",
-        # Who calls is told by the key alone; X-Forwarded-… is anybody's claim.
-        proxy_headers=False,
+        # Who calls is told by the key alone. X-Forwarded-For and -Proto are anybody's claim, unless a proxy that the
+        # operator named makes it; they reach the audit log and Strict-Transport-Security, and nothing else.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         access_log=False,
         log_level=settings.log_level,

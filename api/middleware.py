@@ -22,8 +22,14 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
 )
-_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_OVER_TLS = (b"strict-transport-security", b"max-age=31536000")
+"""Where a proxy the service trusts says that the caller came by https."""
+_UNKEPT = (b"cache-control", b"no-store")
+"""Of answers that do not say how long they may be kept."""
+POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 """For answers that are no pages. A page brings a policy of its own."""
 
 
@@ -50,7 +56,10 @@ class Edge:
                 if audit.is_due(scope):
                     await run_in_threadpool(audit.record, scope, message, request_id)
                 headers = message["headers"]
-                policy = () if _POLICY[0] in dict(headers) else (_POLICY,)
+                given = dict(headers)
+                policy = [header for header in (POLICY, _UNKEPT) if header[0] not in given]
+                if scope["scheme"] == "https":
+                    policy.append(_OVER_TLS)
                 told = rates.headers(scope["state"]["rates"]) if "rates" in scope.get("state", ()) else ()
                 message["headers"] = [*headers, *added, *policy, *told]
             elif head and message["type"] == "http.response.body":

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks of the proxies before the API, as CIDR, comma-separated. X-Forwarded-For and X-Forwarded-Proto are
+    believed from them alone."""
+
     limits: Limits = Limits()
     """Nested: `STILLHOUSE_LIMITS__MAX_EPOCHS=500`."""
 
@@ -92,7 +96,7 @@ class Settings(BaseSettings):
     cuda_visible_devices: str | None = None
     """Passed to the trainer as CUDA_VISIBLE_DEVICES. None: all of the machine's."""
 
-    @field_validator("outbound_allow", mode="before")
+    @field_validator("outbound_allow", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, given: object) -> object:
         networks = [item.strip() for item in given.split(",") if item.strip()] if isinstance(given, str) else given

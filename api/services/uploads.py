@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +17,15 @@ from api.bodies import declared_length, refuse_encoded
 from api.parts import Parts
 from api.services import quotas
 from api.services.workspace import working_folder
-from stillhouse.spec.errors import InvalidData, TooLarge, Unavailable, UnsupportedMedia
+from stillhouse.spec.errors import InvalidData, StillhouseError, TooLarge, Unavailable, UnsupportedMedia
 
 Row = TypeVar("Row")
 
 _WRITE_BYTES = 1024 * 1024
 IDLE_SECONDS = 60.0
 """An upload that brings nothing for this long is given up."""
+SLOWEST_BYTES_PER_SECOND = 1024
+"""An upload that is slower than this, `IDLE_SECONDS` after its beginning or later, is given up too."""
 
 
 async def receive(request: Request, parts: Parts, read: Callable[[Path], Row], *, smaller: str) -> Row:
@@ -62,7 +65,7 @@ def _check_headers(request: Request, limit: int, too_large: TooLarge) -> None:
 
 async def _write(request: Request, path: Path, limit: int, too_large: TooLarge) -> bytes:
     """Write the body to `path`; returns its SHA-256."""
-    digest, total, waiting = hashlib.sha256(), 0, bytearray()
+    digest, total, waiting, begun = hashlib.sha256(), 0, bytearray(), time.monotonic()
     try:
         with path.open("xb") as file:
             chunks = request.stream()
@@ -70,6 +73,8 @@ async def _write(request: Request, path: Path, limit: int, too_large: TooLarge) 
                 total += len(chunk)
                 if total > limit:
                     raise too_large
+                if total < SLOWEST_BYTES_PER_SECOND * (time.monotonic() - begun - IDLE_SECONDS):
+                    raise _cut_off(f"The file came slower than {SLOWEST_BYTES_PER_SECOND:,} bytes a second.")
                 digest.update(chunk)
                 waiting += chunk
                 if len(waiting) >= _WRITE_BYTES:
@@ -88,6 +93,8 @@ async def _next(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
         async with asyncio.timeout(IDLE_SECONDS):
             return await anext(chunks, None)
     except TimeoutError:
-        raise InvalidData.at(
-            "/file", "cut_off", f"Nothing arrived for {IDLE_SECONDS:g} seconds.", hint="Send the file again."
-        ) from None
+        raise _cut_off(f"Nothing arrived for {IDLE_SECONDS:g} seconds.") from None
+
+
+def _cut_off(detail: str) -> StillhouseError:
+    return InvalidData.at("/file", "cut_off", detail, hint="Send the file again.")

@@ -1,6 +1,7 @@
 """Every error a caller can meet, as one tree. The server renders it, the client raises it again.
 
 StillhouseError
+├── BadRequest                  400  no HTTP the service reads
 ├── Unauthorized                401  the key is missing, unknown or revoked
 ├── Forbidden                   403  the key may not do this
 ├── NotFound                    404  no such thing here, or it belongs to somebody else
@@ -103,6 +104,10 @@ class StillhouseError(Exception):
     def at(cls, pointer: str, code: str, detail: str, *, hint: str | None = None) -> "StillhouseError":
         """An error about one field: the sentence and the field's own entry are the same."""
         return cls(detail, hint=hint, errors=[FieldError(pointer=pointer, code=code, detail=detail)])
+
+
+class BadRequest(StillhouseError):
+    code, status, title = "bad_request", 400, "This is no HTTP the service reads"
 
 
 class Unauthorized(StillhouseError):

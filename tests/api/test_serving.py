@@ -1,21 +1,29 @@
 """`python -m api` as a process: its sockets, its bounds, its end."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from api import protocol
+from api.__main__ import server_config
+from api.main import create_app
+from api.services import uploads
+from core.db import Database
 from core.settings import Settings
-from tests.house import SPEC
+from models.audit import AuditRow
+from tests.house import SPEC, serve
 
 
 @pytest.fixture
@@ -138,3 +146,94 @@ def test_proxy_headers_of_a_caller_change_nothing(live: str) -> None:
     answer = httpx2.get(f"{live}/v1/jobs", headers=forged, timeout=30)
     assert answer.status_code == 401
     assert "evil" not in answer.text + str(answer.headers)
+
+
+def test_what_is_no_request_is_refused_in_the_form_of_all_refusals(live: str) -> None:
+    with connect(live) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        head, _, body = everything(connection).partition(b"\r\n\r\n")
+    assert json.loads(body)["code"] == "bad_request"
+    assert b"content-type: application/problem+json" in head
+    for header in (b"x-content-type-options: nosniff", b"content-security-policy: default-src 'none'"):
+        assert header in head
+    assert b"server:" not in head.lower()
+
+
+def test_an_upload_that_stalls_is_given_up_and_leaves_nothing(
+    live: str, api_key: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "IDLE_SECONDS", 0.3)
+    with connect(live) as connection:
+        connection.sendall(upload_head(api_key, 1000) + b"a,b\n")
+        answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert b"cut_off" in answer
+    assert [path for path in (settings.work_dir / "uploads").iterdir() if path.is_dir()] == []
+
+
+def test_an_upload_that_drips_is_given_up_though_it_never_stalls(
+    live: str, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "IDLE_SECONDS", 0.5)
+    with connect(live) as connection:
+        connection.sendall(upload_head(api_key, 10_000_000))
+        dripping = threading.Event()
+
+        def drip() -> None:
+            with contextlib.suppress(OSError):
+                while not dripping.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        answer = connection.recv(65536)
+        dripping.set()
+        thread.join()
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert b"slower than" in answer
+
+
+def test_a_body_nobody_wants_holds_the_connection_for_a_while_only(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LEFTOVER_SECONDS", 0.3)
+    with connect(live) as connection:
+        connection.sendall(upload_head("shk_wrong", 10_000_000))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+
+def test_a_caller_that_does_not_read_its_answers_is_cut_off(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    one = len(httpx2.get(f"{live}/openapi.json", timeout=30).content)
+    # Far more than the buffers of both ends hold.
+    many = 40_000_000 // one
+    with connect(live) as connection:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * many)
+        time.sleep(1)
+        assert len(everything(connection)) < many * one
+
+
+def test_proxies_are_believed_only_when_the_operator_named_them(
+    settings: Settings, api_key: str, database: Database
+) -> None:
+    forwarded = {"X-Forwarded-For": "6.6.6.6, 198.51.100.7", "X-Forwarded-Proto": "https"}
+    seen = []
+    for proxies in ((), ("127.0.0.0/8",)):
+        trusting = settings.model_copy(update={"trusted_proxies": proxies})
+        with serve(server_config(trusting, create_app(trusting))) as url:
+            headers = forwarded | {"Authorization": f"Bearer {api_key}"}
+            answer = httpx2.post(f"{url}/v1/keys", json={"name": "x"}, headers=headers, timeout=30)
+            assert answer.status_code == 201
+            seen.append(answer.headers.get("strict-transport-security"))
+    assert seen == [None, "max-age=31536000"]
+    with database.read() as session:
+        assert list(session.scalars(select(AuditRow.address).order_by(AuditRow.id))) == ["127.0.0.1", "198.51.100.7"]
+
+
+def upload_head(key: str, length: int) -> bytes:
+    return (
+        f"POST /v1/datasets?name=slow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
