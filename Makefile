@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-hinton bench-methods bench-speed bench-load chaos docs lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-checkpoints bench-hinton bench-methods bench-speed bench-load chaos docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -46,6 +46,9 @@ bench-speed: $(VENV)/.installed  ## the engine against the textbook and torchdis
 
 bench-reporting: $(VENV)/.installed  ## cost of reporting per training step
 	$(BIN)/python -m benchmarks.reporting
+
+bench-checkpoints: $(VENV)/.installed  ## cost of checkpoints as a share of training
+	$(BIN)/python -m benchmarks.checkpoints
 
 bench-hinton: $(VENV)/.installed  ## section 3 of Hinton et al. 2015 on the full MNIST (needs npm, an hour)
 	$(BIN)/python -m benchmarks.hinton
