@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from stillhouse.cli import catalogues, datasets, exits, jobs, keys, models, teacher_outputs, verbs, webhooks
+from stillhouse.cli import catalogues, datasets, exits, jobs, keys, models, operate, teacher_outputs, verbs, webhooks
 from stillhouse.cli.audit import audit
 from stillhouse.cli.doctor import doctor
 from stillhouse.cli.exits import EXIT_CODES_HELP, ExitCode
@@ -44,6 +44,9 @@ app.command()(catalogues.losses)
 app.command()(catalogues.version)
 app.command()(audit)
 app.command()(doctor)
+app.command()(operate.fsck)
+app.command()(operate.backup)
+app.command()(operate.restore)
 
 
 @app.callback()
