@@ -28,6 +28,7 @@ _BLOCK_CELLS = 2_000_000
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ENCODING_HINT = "Save the file as UTF-8."
+_NO_TEXT_HINT = "Save the file as UTF-8, or upload Parquet, .npz or a ZIP of images."
 _QUOTES_HINT = 'Close every quote, and write a quote inside quotes as "".'
 
 
@@ -67,14 +68,14 @@ class _Lines:
         self.bytes += len(line)
         if start == 0:
             if line.startswith(_UTF16):
-                raise invalid("/file", "not_utf8", "The file is UTF-16.", _ENCODING_HINT)
+                raise invalid("/file", "not_utf8", "The file is UTF-16 or UTF-32.", _ENCODING_HINT)
             line = line.removeprefix(b"\xef\xbb\xbf")
         if len(line) > _MAX_LINE_BYTES:
             detail = f"A line of {self.place} is longer than the limit of {_MAX_LINE_BYTES:,} bytes."
             raise too_large(self.at, "line_too_long", detail, "Check the line ends and the quotes.")
         if b"\0" in line:
             detail = f"There is a NUL byte in {self.place}: this is not UTF-8 text."
-            raise invalid(self.at, "nul_byte", detail, _ENCODING_HINT)
+            raise invalid(self.at, "nul_byte", detail, _NO_TEXT_HINT)
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:

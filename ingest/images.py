@@ -147,6 +147,8 @@ def _opened(file: IO[bytes], limits: Limits) -> Image.Image:
         reason = f"The image has more pixels than the limit of {limits.max_image_pixels:,}."
         raise BadImage("too_many_pixels", reason) from None
     except UnidentifiedImageError:
+        if _says_it_is_one(file):
+            raise _corrupt() from None
         raise BadImage("unsupported_image", "This is not a PNG or JPEG image.") from None
     except _BROKEN:
         raise _corrupt() from None
@@ -154,6 +156,12 @@ def _opened(file: IO[bytes], limits: Limits) -> Image.Image:
     if image.format == "PNG" and getattr(image, "is_animated", False):
         raise BadImage("several_frames", "The image is animated: one frame is needed.")
     return image
+
+
+def _says_it_is_one(file: IO[bytes]) -> bool:
+    """True for the first bytes of a PNG or JPEG whose header then makes no sense."""
+    file.seek(0)
+    return file.read(8).startswith(IMAGE_MAGICS)
 
 
 def _verify(image: Image.Image) -> None:

@@ -32,6 +32,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x80\x04", "a pickle", "Pickles are never loaded; save x and y with numpy.savez."),
     (b"\x80\x05", "a pickle", "Pickles are never loaded; save x and y with numpy.savez."),
 )
+_SAFETENSORS_HEADER_BYTES = 100_000_000  # more is no safetensors, as its own library says
 _READ = "CSV, Parquet, .npz, or a ZIP of class folders with PNG or JPEG images"
 _NAMES = {"csv": "CSV", "parquet": "Parquet", "npz": "an .npz file", "zip": "a ZIP archive"}
 
@@ -69,6 +70,8 @@ def _format(path: Path, declared: str) -> UploadFormat:
     for magic, name, hint in _OTHERS:
         if head.startswith(magic):
             raise _not_read(name, hint)
+    if 0 < int.from_bytes(head[:8], "little") < _SAFETENSORS_HEADER_BYTES and head[8:9] == b"{":
+        raise _not_read("safetensors", "Weights go to POST /v1/models; save data x and y with numpy.savez.")
     if head[257:262] == b"ustar":
         raise _not_read("a tar archive", "Pack it as ZIP.")
     if declared == "auto" and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):

@@ -7,28 +7,50 @@ from stillhouse.spec.errors import FieldError, InvalidData, StillhouseError, Too
 from stillhouse.spec.upload import DATA_CODES
 
 _NAMED_ERRORS = 20
+_FIXES = {
+    "empty_file": "Check that the file was written, and name it whole when you send it.",
+    "no_rows": "Check that the file was written whole; a dataset needs rows of two classes or more.",
+    "too_many_bytes": "Upload a smaller file: fewer rows, smaller images, a smaller network.",
+    "too_many_rows": "Upload fewer rows.",
+    "too_many_columns": "Upload fewer columns.",
+    "too_many_members": "Pack fewer files.",
+    "too_many_pixels": "Make the images smaller.",
+    "option_does_not_apply": "Leave the option out.",
+    "over_limit": "Give a smaller one.",
+    "bad_name": "Rename it.",
+    "one_class": "Check which column or folder names the class, and add rows of another.",
+    "bad_shape": "Save x as [rows, columns] or [rows, height, width, channels], and y with one label for each row.",
+    "unsupported_type": "Convert it to numbers, or leave it out.",
+    "length_mismatch": "Save as many labels as rows.",
+    "no_such_column": "Name one of the columns.",
+    "duplicate_header": "Give each column a name of its own.",
+    "empty_header": "Name every column.",
+    "duplicate_class": "Name each class once.",
+    "empty_column": "Fill it, or leave it out.",
+}
+"""What mends an error of a code, for places that know no better."""
 
 
 def invalid(pointer: str, code: str, detail: str, hint: str | None = None) -> StillhouseError:
     """The content is wrong."""
-    return InvalidData.at(pointer, known(code), detail, hint=hint)
+    return InvalidData.at(pointer, known(code), detail, hint=hint or _FIXES.get(code))
 
 
 def too_large(pointer: str, code: str, detail: str, hint: str | None = None) -> StillhouseError:
     """There is more of it than a limit allows."""
-    return TooLarge.at(pointer, known(code), detail, hint=hint)
+    return TooLarge.at(pointer, known(code), detail, hint=hint or _FIXES.get(code))
 
 
 def unsupported(pointer: str, code: str, detail: str, hint: str | None = None) -> StillhouseError:
     """It is not a kind of file that is read here."""
-    return UnsupportedMedia.at(pointer, known(code), detail, hint=hint)
+    return UnsupportedMedia.at(pointer, known(code), detail, hint=hint or _FIXES.get(code))
 
 
 def all_invalid(detail: str, errors: list[FieldError], hint: str | None = None) -> InvalidData:
     """Several places are wrong; the first 20 are named."""
     for error in errors:
         known(error.code)
-    return InvalidData(detail, hint=hint, errors=errors[:_NAMED_ERRORS])
+    return InvalidData(detail, hint=hint or _FIXES.get(errors[0].code), errors=errors[:_NAMED_ERRORS])
 
 
 def pointer(*steps: str | int) -> str:

@@ -140,7 +140,7 @@ def test_a_byte_that_is_not_utf8_is_named_by_row_and_offset(refuse: Refuse) -> N
 def test_utf16_is_refused_as_what_it_is(refuse: Refuse, encoding: str) -> None:
     error = refuse("\n".join([HEADER, *good_rows()]).encode(encoding))
     assert error.errors[0].code in ("not_utf8", "nul_byte")
-    assert error.hint == "Save the file as UTF-8."
+    assert str(error.hint).startswith("Save the file as UTF-8")
 
 
 def test_a_nul_byte_names_its_row(refuse: Refuse) -> None:
