@@ -184,12 +184,14 @@ def newer_url(database_url: str) -> str:
         "models.migrate",
         "api.keys list",
         "api.keys create --name x",
+        "operate.fsck",
+        "operate.backup nowhere",
     ],
 )
 def test_a_newer_database_is_refused_by_every_process(newer_url: str, module: str, tmp_path: Path) -> None:
     env = os.environ | {"STILLHOUSE_DATABASE_URL": newer_url, "STILLHOUSE_DATA_DIR": str(tmp_path / "data")}
     done = subprocess.run([sys.executable, "-m", *module.split()], env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == (2 if module.startswith("operate") else 1), done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert f"at revision {NEWER}" in last
     assert "newer release" in last
