@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-checkpoints bench-hinton bench-methods bench-speed bench-load chaos docs lock clean
+.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-checkpoints bench-hinton bench-methods bench-speed bench-load chaos docs audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -67,8 +67,13 @@ docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
 	$(BIN)/python -m api.openapi
 	$(BIN)/python -m api.openapi
 
+audit: $(VENV)/.installed  ## ask the advisory database about the pinned versions (needs a network)
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 lock: $(VENV)/.installed  ## write constraints.txt from the environment
-	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable > constraints.txt
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .demo build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit .demo build *.egg-info

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     trainer_threads: int | None = Field(default=None, ge=1)
     """Torch threads of a trainer. None: one per core, or one for work too small to share. The same number gives the
     same bits."""
+    trainer_memory_mb: int | None = Field(default=None, ge=1)
+    """Memory one trainer may take, its libraries (some 500 MB) included; beyond it the job fails as out of memory.
+    None: what the machine has. Linux only."""
     cache_max_bytes: int = Field(default=20 * 1024**3, ge=0)
     """What a worker keeps of datasets, models and teacher outputs; the files used longest ago go first."""
     cuda_visible_devices: str | None = None

@@ -7,6 +7,7 @@ with the trainer's pid; when a trainer ends, its wait status follows.
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -58,6 +59,7 @@ def _fork(control: socket.socket, children: dict[int, int]) -> None:
 def _become_trainer(descriptor: int, server: int) -> None:
     os.setsid()  # a group of its own, to be killed as one
     die_with_parent(server)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the data
     trainer.main(socket.socket(fileno=descriptor))
 
 

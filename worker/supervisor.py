@@ -19,7 +19,7 @@ from models.lifecycle import Lease
 from stillhouse.spec.errors import JobFailure, Unavailable
 from stillhouse.spec.events import Failed, Finished
 from stillhouse.spec.views import JobError
-from worker import checkpoints, record, staging
+from worker import checkpoints, memory_limit, record, staging
 from worker.checkpoints import Vault
 from worker.course import Course, Died, Outcome, Stop
 from worker.digests import Digests
@@ -114,7 +114,9 @@ class Supervisor:
         desk = Desk(self._database, self._storage, self._settings, lease, staged, lost=lost)
         course = Course(self._database, self._settings, self._heart, lease, staged, trainer, desk, vault)
         try:
-            return course.follow(draining=self._draining)
+            with memory_limit.watched(trainer.pid, self._settings.trainer_memory_mb) as watch:
+                outcome = course.follow(draining=self._draining)
+            return watch.failure() if watch.exceeded and isinstance(outcome, Died) else outcome
         finally:
             trainer.end()
             desk.close()
