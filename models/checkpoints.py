@@ -17,6 +17,7 @@ from stillhouse.spec.states import STUDENT_PHASES, JobStatus
 
 KEPT = 2
 """Two, so that a damaged one costs an interval and not the job."""
+_NO_ATTEMPT = 2**31 - 1
 # A failed job keeps its own, so that `retry` goes on from them.
 _NEEDED_NO_MORE = (JobStatus.SUCCEEDED, JobStatus.CANCELLED)
 
@@ -119,7 +120,13 @@ def forget(session: Session, gone: Unneeded) -> None:
     )
 
 
-def over(session: Session, job_ids: Sequence[str]) -> set[str]:
-    """Those of these jobs that need no checkpoints on any machine any more, or do not exist."""
-    open_ = select(JobRow.id).where(JobRow.id.in_(job_ids), JobRow.status.not_in((*_NEEDED_NO_MORE, JobStatus.FAILED)))
-    return set(job_ids) - set(session.scalars(open_))
+def over(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """Of these jobs, those that need no checkpoints on any machine any more, or do not exist: id → latest attempt."""
+    rows = session.execute(select(JobRow.id, JobRow.status, JobRow.attempt).where(JobRow.id.in_(job_ids)))
+    found = {row.id: row for row in rows}
+    needless = (*_NEEDED_NO_MORE, JobStatus.FAILED)
+    return {
+        job_id: found[job_id].attempt if job_id in found else _NO_ATTEMPT
+        for job_id in job_ids
+        if job_id not in found or found[job_id].status in needless
+    }

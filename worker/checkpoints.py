@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,8 @@ class Vault:
         with self._database.read() as session:
             rows = {(row.attempt, row.number): row for row in checkpoints.newest(session, self._lease.job_id)}
         found = {place: _Found(attempt=place[0], told=_of_row(row), path=None, row=row) for place, row in rows.items()}
-        for folder in self._job_folder.iterdir():
-            attempt = int(folder.name.removeprefix("a"))
+        for folder in _attempts(self._job_folder):
+            attempt = _attempt_of(folder)
             if attempt < self._lease.attempt:
                 for path, told in _told_in(folder):
                     place = attempt, number_of(path.name)
@@ -244,8 +245,8 @@ class Vault:
         except Exception as error:
             if not isinstance(error, Unavailable) and not is_outage(error):
                 raise
-        for folder in self._job_folder.iterdir():
-            if int(folder.name.removeprefix("a")) < self._lease.attempt:
+        for folder in _attempts(self._job_folder):
+            if _attempt_of(folder) < self._lease.attempt:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -276,8 +277,13 @@ def forget_local(database: Database, settings: Settings) -> None:
         return
     with database.read() as session:
         over = checkpoints.over(session, names)
-    for name in over:
-        shutil.rmtree(root / name, ignore_errors=True)
+    for name, attempt in over.items():
+        # One that is being tried again meanwhile has a newer folder, and keeps it.
+        for folder in _attempts(root / name):
+            if _attempt_of(folder) <= attempt:
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            (root / name).rmdir()
 
 
 def _remove(database: Database, storage: Storage, one: Unneeded) -> None:
@@ -299,6 +305,14 @@ def _of_row(row: CheckpointRow) -> Told:
         "best": row.best,
     }
     return Told(saved=CheckpointSaved.model_validate(saved), points=row.points)
+
+
+def _attempts(job: Path) -> list[Path]:
+    return [folder for folder in job.iterdir() if folder.name.removeprefix("a").isdecimal()] if job.is_dir() else []
+
+
+def _attempt_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("a"))
 
 
 def _told_in(folder: Path) -> list[tuple[Path, Told]]:

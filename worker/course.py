@@ -154,23 +154,34 @@ class Course:
             return None
         self._next_poll = time.monotonic() + self._settings.cancel_poll_seconds
         try:
-            with self._database.read() as session:
-                asked = lifecycle.asked_under(session, self._lease)
+            return self._pass_on()
         except Exception as error:
             if not is_outage(error):
                 raise
             return None  # the lease decides how long work may go on without a database
+
+    def _pass_on(self) -> Stop | None:
+        with self._database.read() as session:
+            asked = lifecycle.asked_under(session, self._lease)
         if asked is None:
             return Stop.LEASE_LOST
         if asked.status is JobStatus.CANCELLING:
             return Stop.CANCELLED
         if asked.status is JobStatus.PAUSING:
             self._ask_to_stop()
-        # Before there is a student, the wish would end the teacher's training: it waits for the student's.
-        elif asked.finish and self._has_student and not self._asked_finish and self._stop_until is None:
+        elif asked.finish and self._stop_until is None:
+            self._finish()
+        return None
+
+    def _finish(self) -> None:
+        if self._has_student and not self._asked_finish:
             self._asked_finish = True
             self._trainer.tell(Asked(wish="finish"))
-        return None
+        elif not self._has_student:
+            # There was one when it was asked for, and it was lost with its attempt.
+            reason = "Nothing is left of the student that was to be finished with: the job trains to its end."
+            with self._database.write() as session:
+                lifecycle.drop_finish(session, self._lease, reason)
 
     def _ask_to_stop(self) -> None:
         if self._stop_until is None:

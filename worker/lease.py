@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 # A worker that cannot renew stops itself this far into the lease: before anyone else may start.
 _FENCE_AT = 0.8
+# And this far into it, it has its trainer write a checkpoint.
+_ENDANGERED_AT = 0.6
 
 
 class Heart:
@@ -73,10 +75,10 @@ class Heart:
 
     @property
     def endangered(self) -> bool:
-        """True when the lease could not be renewed for half the time after which it is given up."""
+        """True when the lease could not be renewed for most of the time after which it is given up."""
         with self._lock:
             silent = time.monotonic() - self._renewed
-            return self._lease is not None and silent > self._settings.lease_seconds * _FENCE_AT / 2
+            return self._lease is not None and silent > self._settings.lease_seconds * _ENDANGERED_AT
 
     def _renew_forever(self) -> None:
         while not self._stop.is_set():

@@ -4,14 +4,14 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, delete, func, select, text
 
 from core.db import Database
 from core.settings import Settings
-from core.storage import make_storage
 from models import checkpoints, events, verbs
 from models.checkpoint import CheckpointRow
 from models.metric import MetricRow
@@ -86,8 +86,8 @@ def assert_as_undisturbed(service: Service, job_id: str, body: dict[str, object]
         assert session.execute(rows).scalar_one() == distinct  # each step once
     assert_one_whole_result(service, job_id)
     assert_nothing_left_behind(service)
-    assert recorded(service, job_id) == []
-    assert not list((service.settings.work_dir / "checkpoints").iterdir())
+    eventually(lambda: not recorded(service, job_id), "its checkpoints go")
+    eventually(lambda: not list((service.settings.work_dir / "checkpoints").iterdir()), "and those of this machine")
 
 
 @pytest.mark.parametrize("victim", ["trainer", "supervisor", "worker"])
@@ -317,22 +317,69 @@ def test_a_failed_job_that_is_retried_goes_on_from_its_checkpoint(service: Servi
     assert_as_undisturbed(service, job_id, body)
 
 
-def test_what_was_not_stored_before_the_fence_is_found_on_the_same_machine(service: Service) -> None:
-    """The database goes for longer than the lease: the checkpoint written meanwhile is on no record."""
-    if service.database.engine.dialect.name != "sqlite":
-        pytest.skip("a file that is locked stands for the database that is away")
-    service.start_worker()
-    job_id = service.submit(spec(**LONG))
-    service.wait_training(job_id)
-    known = wait_checkpoint(service, job_id)
-    # Nobody gets into the file while this holds it.
-    with service.database.write() as session:
-        session.execute(select(CheckpointRow.number))
-        local = service.settings.work_dir / "checkpoints" / job_id / "a1"
-        later = f"{known.number + 1:06d}.checkpoint"
-        eventually(lambda: [p for p in local.glob("*.checkpoint") if p.name > later], "it writes on")
-    storage = make_storage(service.settings)
-    assert storage is not None
+@contextmanager
+def database_away(service: Service) -> Iterator[None]:
+    """Nobody can write to the record until the block ends."""
+    if service.database.engine.dialect.name == "sqlite":
+        with service.database.write():
+            yield
+        return
+    engine = create_engine(service.settings.resolved_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE job IN ACCESS EXCLUSIVE MODE"))
+        yield
+    engine.dispose()
+
+
+def test_a_database_that_is_away_for_longer_than_the_lease_costs_no_work(service: Service) -> None:
+    worker = service.start_worker()
+    body = spec(epochs=500, teacher_epochs=2)
+    job_id = service.submit(body)
+    wait_checkpoint(service, job_id)
+    pid = parts.trainer(worker)
+    with database_away(service):
+        eventually(lambda: gone(pid), "the worker gives the job up, as it cannot hold it")
     service.start_reconciler()
     job = service.wait(job_id, "succeeded", "failed")
-    assert job.status == "succeeded"
+    assert job.attempt >= 2
+    assert went_on(service, job_id)
+    assert_as_undisturbed(service, job_id, body)
+
+
+def test_what_was_never_recorded_is_found_on_the_same_machine(service: Service) -> None:
+    worker = service.start_worker()
+    service.start_reconciler()
+    body = spec(**LONG)
+    job_id = service.submit(body)
+    wait_checkpoint(service, job_id)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: service.job(job_id).status == "queued", "the lease runs out")
+    with service.database.write() as session:
+        session.execute(delete(CheckpointRow))
+    folder = service.settings.data_dir / "storage" / "projects" / service.project / "jobs" / job_id / "checkpoints"
+    shutil.rmtree(folder)
+    service.start_worker()
+    service.wait(job_id, "succeeded", "failed")
+    assert went_on(service, job_id)
+    assert_as_undisturbed(service, job_id, body)
+
+
+def test_a_finish_whose_student_was_lost_lets_the_job_train_to_its_end(service: Service) -> None:
+    worker = service.start_worker()
+    body = spec(epochs=60)
+    job_id = service.submit(body)
+    service.wait_training(job_id)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: not parts.family(worker.pid), "all of it ends")
+    assert ask(service, job_id, "finish") is JobStatus.RUNNING
+    shutil.rmtree(service.settings.work_dir / "checkpoints")
+    with service.database.write() as session:
+        session.execute(delete(CheckpointRow))
+    service.start_reconciler()
+    service.start_worker()
+    job = service.wait(job_id, "succeeded", "failed")
+    assert job.wish is None
+    assert any(message.startswith("Nothing is left of the student") for message in service.messages(job_id))
+    assert max(step for step, _ in series(service, job_id)["distilling/loss"]) == 60 * 40
