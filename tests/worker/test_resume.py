@@ -321,7 +321,8 @@ def test_a_failed_job_that_is_retried_goes_on_from_its_checkpoint(service: Servi
 def database_away(service: Service) -> Iterator[None]:
     """Nobody can write to the record until the block ends."""
     if service.database.engine.dialect.name == "sqlite":
-        with service.database.write():
+        with service.database.write() as session:
+            session.execute(text("SELECT 1"))  # the lock is taken with the first statement
             yield
         return
     engine = create_engine(service.settings.resolved_database_url)
