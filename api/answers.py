@@ -1,5 +1,7 @@
-"""Answers about jobs that are ready to be sent, kept while their jobs do not change."""
+"""Answers about jobs that are ready to be sent, kept while their jobs do not change; of those that wait, a second."""
 
+import math
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ class Answer:
     headers: RawHeaders
     headers_unchanged: RawHeaders
     """Of a 304."""
+    until: float = math.inf
+    """Monotonic time after which it is worked out anew, though the job has not changed."""
 
     def to(self, headers: dict[bytes, bytes]) -> Ready:
         """What a request with these headers gets: the job, or the word that the caller has it already."""
@@ -39,7 +43,7 @@ class Answers:
     def get(self, job_id: str, version: int) -> Answer | None:
         """The answer, when it is that of this version."""
         found = self._kept.get(job_id)
-        if found is None or found.version != version:
+        if found is None or found.version != version or time.monotonic() > found.until:
             return None
         self._kept.move_to_end(job_id)
         return found

@@ -14,6 +14,7 @@ from api import openapi, polling, problems
 from api.answers import Answers
 from api.cursors import Cursors
 from api.key_use import KeyUse
+from api.line import WaitingLine
 from api.middleware import Edge
 from api.parts import Parts
 from api.rates import Rate
@@ -92,6 +93,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         glances=Glances(database),
         key_use=KeyUse(database),
         answers=Answers(),
+        line=WaitingLine(database, settings),
         buckets=buckets,
         request_rate=Rate("requests", quota=limits.max_requests_per_minute, seconds=60, shared=buckets),
         upload_rate=Rate("uploads", quota=limits.max_uploads_per_hour, seconds=3600, shared=buckets),

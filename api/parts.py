@@ -11,6 +11,7 @@ from starlette.requests import Request
 from api.answers import Answers
 from api.cursors import Cursors
 from api.key_use import KeyUse
+from api.line import WaitingLine
 from api.rates import Rate
 from api.recent import Recent
 from core.broker import Doorbell
@@ -36,6 +37,7 @@ class Parts:
     glances: Glances
     key_use: KeyUse
     answers: Answers
+    line: WaitingLine
     readiness: Recent[Readiness]
     buckets: SharedBuckets
     request_rate: Rate

@@ -7,6 +7,8 @@ is slow) it leaves to the route, so that there is one place that knows what is r
 """
 
 import hashlib
+import math
+import time
 
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
@@ -14,6 +16,7 @@ from starlette.types import Scope
 from api import conditional, rates
 from api.answers import Answer, Ready
 from api.auth import bad_key, shown_key
+from api.line import FRESH_SECONDS
 from api.parts import Parts
 from api.services import jobs
 from api.views import job_json
@@ -80,11 +83,16 @@ async def _look(parts: Parts, digest: str, job_id: str) -> Glance | None:
 def _load(parts: Parts, project_id: str, job_id: str) -> Answer:
     with parts.of(project_id).read() as session:
         row = jobs.find(session, project_id, job_id)
-    body = job_json(row)
+    place = parts.line.place_of(row)
+    # Its place in the queue moves as others come and go.
+    until = time.monotonic() + FRESH_SECONDS if row.status == JobStatus.QUEUED else math.inf
+    body = job_json(row, place)
     # The version alone would not do: another release of the service may word the same job differently.
     etag = conditional.quoted(f"{row.version}-{hashlib.sha256(body).hexdigest()[:16]}").encode()
     shared = [(b"etag", etag), (b"cache-control", b"private, no-cache")]
     if not JobStatus(row.status).final:
         shared.append((b"retry-after", b"1"))
     typed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    return Answer(version=row.version, etag=etag, body=body, headers=typed + shared, headers_unchanged=shared)
+    return Answer(
+        version=row.version, etag=etag, body=body, headers=typed + shared, headers_unchanged=shared, until=until
+    )

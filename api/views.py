@@ -26,19 +26,20 @@ from stillhouse.spec.views import (
     JobUrls,
     KeptOutputs,
     Model,
+    QueuePlace,
 )
 
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
 
 
-def job_json(row: JobRow) -> bytes:
-    """The job's answer. An unchanged row gives the same bytes."""
+def job_json(row: JobRow, place: QueuePlace | None) -> bytes:
+    """The job's answer. An unchanged row and place give the same bytes."""
     # What the caller left out of the spec stays out; everything else is set below, so nothing is lost.
-    return job_view(row).model_dump_json(exclude_unset=True).encode()
+    return job_view(row, place).model_dump_json(exclude_unset=True).encode()
 
 
-def job_view(row: JobRow) -> Job:
-    """A job."""
+def job_view(row: JobRow, place: QueuePlace | None) -> Job:
+    """A job, and its place in the queue while it waits."""
     status = JobStatus(row.status)
     return Job.model_validate(
         {
@@ -47,6 +48,7 @@ def job_view(row: JobRow) -> Job:
             "name": row.name,
             "status": status,
             "status_text": status.wording,
+            "queue": place,
             "phase": row.phase,
             "progress": None if row.progress is None else JobProgress.model_validate(row.progress),
             "verdict": row.verdict,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -71,6 +71,11 @@ class JobRow(Trashable, Base):
     lease_until: Mapped[datetime | None]
     next_run_at: Mapped[datetime]
     """Not to be claimed before."""
+    turn_at: Mapped[datetime | None]
+    """When it was submitted, earlier by its priority: of a project's jobs the one with the earliest comes first. None:
+    an older release submitted it."""
+    needs_cuda: Mapped[bool] = mapped_column(default=False, server_default=false())
+    needs_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     rung_at: Mapped[datetime | None]
     """When the doorbell was last rung for it."""
     event_seq: Mapped[int] = mapped_column(default=0)

@@ -11,6 +11,7 @@ from models.base import db_now
 from models.event import EventRow
 from models.idempotency import IdempotencyRow
 from models.job import JobRow
+from models.scheduling import needs_of, turn_at
 from stillhouse.spec.ids import new_id
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.states import JobStatus
@@ -37,7 +38,7 @@ def create(
     cloned_from: str | None = None,
 ) -> JobRow:
     """Add a waiting job and its first event."""
-    now = db_now(session)
+    now, needs = db_now(session), needs_of(spec)
     row = JobRow(
         id=new_id("job"),
         project_id=project_id,
@@ -51,6 +52,9 @@ def create(
         cloned_from=cloned_from,
         created_at=now,
         next_run_at=now,
+        turn_at=turn_at(spec, now),
+        needs_cuda=needs.cuda,
+        needs_memory_bytes=needs.memory_bytes,
         event_seq=1,
         attempt=0,
         lost_attempts=0,

@@ -199,17 +199,6 @@ def take_back(session: Session, job_id: str, attempt: int, *, limit: int, retry_
     return _lose(session, job_id, gone, reason, limit=limit, retry_seconds=retry_seconds, exit=None)
 
 
-def waiting(session: Session, *, limit: int) -> list[str]:
-    """Ids of jobs that could be claimed now, oldest first."""
-    query = (
-        select(JobRow.id)
-        .where(JobRow.status == JobStatus.QUEUED, JobRow.next_run_at <= db_now(session))
-        .order_by(JobRow.id)
-        .limit(limit)
-    )
-    return list(session.scalars(query))
-
-
 def rung(session: Session, job_ids: list[str]) -> None:
     """Note that the doorbell was rung for these."""
     if job_ids:

@@ -16,6 +16,8 @@ class ProjectRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     created_at: Mapped[datetime]
+    served_at: Mapped[datetime | None]
+    """When a worker last took up a job of it."""
     webhook_secret: Mapped[str | None] = mapped_column(Text)
     """Sealed (`core.sealing`); None until it is first needed."""
     webhook_secret_previous: Mapped[str | None] = mapped_column(Text)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import String
+from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -16,6 +16,10 @@ class WorkerRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
+    cuda: Mapped[bool | None]
+    """What its machine has. None: a worker of an older release, which does not say."""
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    cores: Mapped[int | None]
     job_id: Mapped[str | None] = mapped_column(String(40))
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]

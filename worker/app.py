@@ -21,6 +21,7 @@ from stillhouse.spec.ids import new_id
 from worker.folder import remove_abandoned
 from worker.lease import Heart
 from worker.lifeline import die_with_parent
+from worker.machine import this_machine
 from worker.supervisor import Supervisor
 
 settings = Settings()
@@ -35,15 +36,16 @@ class Station:
     """What one pool process holds from its start to its end."""
 
     def __init__(self) -> None:
-        self.worker_id = new_id("wrk")
+        self.worker_id, machine = new_id("wrk"), this_machine(settings)
         self.database = Database(settings.resolved_database_url)
-        self.heart = Heart(self.database, settings, self.worker_id)
+        self.heart = Heart(self.database, settings, self.worker_id, machine)
         self.supervisor = Supervisor(
             self.database,
             make_storage(settings),
             settings,
             self.heart,
             worker_id=self.worker_id,
+            machine=machine,
             draining=lambda: _draining[0] == 1,
         )
 
@@ -88,7 +90,6 @@ def _drain(**_: Any) -> None:
 
 @app.task(name=TASK)
 def distill(job_id: object) -> None:
-    """The doorbell rang for a job: see whether it is to be had."""
-    if _station is not None and isinstance(job_id, str):
-        structlog.contextvars.bind_contextvars(job_id=job_id)
-        _station.supervisor.work(job_id)
+    """The doorbell rang, for this job when it was new: there is work, and turns say which."""
+    if _station is not None:
+        _station.supervisor.work()

@@ -12,6 +12,7 @@ from core.db import Database
 from core.settings import Settings
 from models import lifecycle, workers
 from models.lifecycle import Lease
+from models.scheduling import Machine
 
 log = structlog.get_logger()
 
@@ -27,8 +28,9 @@ class Heart:
     Its threads are not those of the work, so nothing the work does can hold them up.
     """
 
-    def __init__(self, database: Database, settings: Settings, worker_id: str) -> None:
-        self._database, self._settings, self._worker_id = database, settings, worker_id
+    def __init__(self, database: Database, settings: Settings, worker_id: str, machine: Machine) -> None:
+        self._database, self._settings = database, settings
+        self._worker_id, self._machine = worker_id, machine
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._fence: Callable[[], None] = _nothing
@@ -104,7 +106,8 @@ class Heart:
     def _beat(self, lease: Lease | None) -> bool:
         with self._database.write() as session:
             if not workers.beat(session, self._worker_id, job_id=None if lease is None else lease.job_id):
-                workers.register(session, self._worker_id, host=socket.gethostname(), pid=os.getpid())
+                host, pid = socket.gethostname(), os.getpid()
+                workers.register(session, self._worker_id, host=host, pid=pid, machine=self._machine)
             return lease is None or lifecycle.renew(session, lease, lease_seconds=self._settings.lease_seconds)
 
     def _fence_forever(self) -> None:

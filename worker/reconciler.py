@@ -20,15 +20,13 @@ from core.pinned import Poster
 from core.sealing import Sealer
 from core.settings import Settings
 from core.storage import make_storage
-from models import audits, jobs, lifecycle, schema
+from models import audits, jobs, lifecycle, queue, schema
 from worker import retention, webhooks
 
 log = structlog.get_logger()
 
 # A delivery under way may end within this; a longer one is made again by whoever comes next.
 _LAST_DELIVERIES_SECONDS = 5
-# Jobs rung for in one pass. The others are rung for once these are taken.
-_RING_AT_MOST = 500
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Pass:
 
 
 def reconcile(database: Database, doorbell: Doorbell, settings: Settings) -> Pass:
-    """Take back expired leases, then ring for waiting jobs whose doorbells were lost."""
-    return Pass(taken_back=_take_back(database, settings), rung=_ring(database, doorbell))
+    """Take back expired leases, then ring for waiting jobs whose doorbells were lost or came too early."""
+    return Pass(taken_back=_take_back(database, settings), rung=_ring(database, doorbell, settings))
 
 
 def _take_back(database: Database, settings: Settings) -> int:
@@ -55,9 +53,12 @@ def _take_back(database: Database, settings: Settings) -> int:
     return done
 
 
-def _ring(database: Database, doorbell: Doorbell) -> int:
+def _ring(database: Database, doorbell: Doorbell, settings: Settings) -> int:
     with database.read() as session:
-        waiting = lifecycle.waiting(session, limit=_RING_AT_MOST)
+        limit = settings.limits.max_running_jobs
+        line = queue.look(session, running_limit=limit, fresh_seconds=settings.lease_seconds)
+    # One ring per worker is enough: who hears it works until nothing is left for it.
+    waiting = line.in_reach[: max(1, line.workers)]
     # As long as messages lie in the queue, the workers are busy and will come to the others: ringing again would
     # only fill the broker.
     if not waiting or doorbell.waiting() != 0:

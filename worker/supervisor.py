@@ -14,8 +14,9 @@ import structlog
 from core.db import Database, is_outage
 from core.settings import Settings
 from core.storage import Storage
-from models import lifecycle
+from models import lifecycle, queue
 from models.lifecycle import Lease
+from models.scheduling import Machine
 from stillhouse.spec.errors import JobFailure, Unavailable
 from stillhouse.spec.events import Failed, Finished
 from stillhouse.spec.views import JobError
@@ -44,10 +45,12 @@ class Supervisor:
         heart: Heart,
         *,
         worker_id: str,
+        machine: Machine,
         draining: Callable[[], bool],
     ) -> None:
         self._database, self._storage, self._settings = database, storage, settings
         self._heart, self._worker_id, self._draining = heart, worker_id, draining
+        self._machine = machine
         self._forks = ForkServer(settings)
         self._digests = Digests()
 
@@ -55,14 +58,18 @@ class Supervisor:
         """End the fork server."""
         self._forks.stop()
 
-    def work(self, job_id: str) -> None:
-        """Claim `job_id` and carry it to its end; return quietly when it is not to be had."""
-        if self._draining():
-            return
-        claimed_at = time.monotonic()
-        lease = self._claim(job_id)
-        if lease is None:
-            return
+    def work(self) -> None:
+        """Take up jobs one after the other, each to its end, until none waits that this worker may have."""
+        while not self._draining():
+            claimed_at = time.monotonic()
+            lease = self._claim()
+            if lease is None:
+                return
+            with structlog.contextvars.bound_contextvars(job_id=lease.job_id):
+                self._carry_out(lease, claimed_at)
+
+    def _carry_out(self, lease: Lease, claimed_at: float) -> None:
+        job_id = lease.job_id
         log.info("claimed", job_id=job_id, attempt=lease.attempt)
         self._heart.hold(lease, claimed_at=claimed_at)
         try:
@@ -76,14 +83,17 @@ class Supervisor:
             self._tidy(job_id)
             trim_cache(self._settings.work_dir / "cache", self._settings.cache_max_bytes)
 
-    def _claim(self, job_id: str) -> Lease | None:
+    def _claim(self) -> Lease | None:
+        limit, seconds = self._settings.limits.max_running_jobs, self._settings.lease_seconds
         try:
             with self._database.write() as session:
-                return lifecycle.claim(session, job_id, self._worker_id, lease_seconds=self._settings.lease_seconds)
+                return queue.claim_next(
+                    session, self._worker_id, self._machine, running_limit=limit, lease_seconds=seconds
+                )
         except Exception as error:
             if not is_outage(error):
                 raise
-            log.warning("could not claim", job_id=job_id, error=type(error).__name__)
+            log.warning("could not claim", error=type(error).__name__)
             return None  # the row still waits, and the reconciler rings again
 
     def _attempt(self, lease: Lease, folder: AttemptFolder) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api import polling
 from api.auth import Project, bearer
 from api.bodies import Body
-from api.parts import InParts
+from api.parts import InParts, Parts
 from api.problems import declared
 from api.services import jobs, trash
 from api.services.jobs import JobsQuery, Submitted
@@ -52,7 +52,7 @@ def create_job(
     """Submit a distillation. The same `Idempotency-Key` with the same body makes one job, however often it is sent."""
     if query.validate_only:
         return Response(jobs.validate(parts, project, body).model_dump_json(), media_type="application/json")
-    return submitted_answer(jobs.submit(parts, project, body, idempotency_key=idempotency_key))
+    return submitted_answer(parts, jobs.submit(parts, project, body, idempotency_key=idempotency_key))
 
 
 @router.get("", responses=declared(410), response_model_exclude_unset=True)
@@ -75,27 +75,28 @@ async def get_job(job_id: str, parts: InParts, request: Request) -> Response:
     return response
 
 
-def submitted_answer(submitted: Submitted) -> Response:
+def submitted_answer(parts: Parts, submitted: Submitted) -> Response:
     """The answer to a submission."""
     headers = {"Location": f"/v1/jobs/{submitted.row.id}", "Retry-After": "1"}
     if submitted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return job_answer(submitted.row, status_code=202, headers=headers)
+    return job_answer(parts, submitted.row, status_code=202, headers=headers)
 
 
 @router.delete("/{job_id}", response_model=Job, responses=declared(404, 409))
 def delete_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Put a job that is over into the trash, with its files. Until `purge_at` it can be restored, and looked at by its
     id; then it is removed for good. Models it made stay. Harmless when repeated."""
-    return job_answer(trash.delete_job(parts, project, job_id))
+    return job_answer(parts, trash.delete_job(parts, project, job_id))
 
 
 @router.post("/{job_id}/restore", response_model=Job, responses=declared(404))
 def restore_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Take a job out of the trash. Harmless when repeated."""
-    return job_answer(trash.restore_job(parts, project, job_id))
+    return job_answer(parts, trash.restore_job(parts, project, job_id))
 
 
-def job_answer(row: JobRow, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+def job_answer(parts: Parts, row: JobRow, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A job as an answer."""
-    return Response(job_json(row), status_code=status_code, headers=headers, media_type="application/json")
+    body = job_json(row, parts.line.place_of(row))
+    return Response(body, status_code=status_code, headers=headers, media_type="application/json")

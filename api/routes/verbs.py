@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.auth import Project
 from api.bodies import OptionalBody
-from api.parts import InParts
+from api.parts import InParts, Parts
 from api.problems import declared
 from api.routes.jobs import job_answer, submitted_answer
 from api.services import cloning, verbs
@@ -28,19 +28,19 @@ def _asked(resting: str) -> dict[int | str, dict[str, Any]]:
 @router.post("/cancel", status_code=202, response_model=Job, responses=_asked("The job is cancelled."))
 def cancel_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Stop a job for good, from any state in which it is not over. Harmless when repeated."""
-    return _answer(verbs.cancel(parts, project, job_id))
+    return _answer(parts, verbs.cancel(parts, project, job_id))
 
 
 @router.post("/pause", status_code=202, response_model=Job, responses=_asked("The job is paused."))
 def pause_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Put a job aside: it writes a checkpoint and gives its device back. Harmless when repeated."""
-    return _answer(verbs.pause(parts, project, job_id))
+    return _answer(parts, verbs.pause(parts, project, job_id))
 
 
 @router.post("/resume", status_code=202, response_model=Job, responses=declared(404, 409))
 def resume_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Go on with a paused job, from its checkpoint. Harmless when repeated."""
-    return _answer(verbs.resume(parts, project, job_id))
+    return _answer(parts, verbs.resume(parts, project, job_id))
 
 
 @router.post("/finish", status_code=202, response_model=Job, responses=_asked("The job has succeeded."))
@@ -49,7 +49,7 @@ def finish_job(job_id: str, project: Project, parts: InParts) -> Response:
 
     409 `not_ready` while there is no student: before the job distils.
     """
-    return _answer(verbs.finish(parts, project, job_id))
+    return _answer(parts, verbs.finish(parts, project, job_id))
 
 
 @router.post("/retry", status_code=202, response_model=Job, responses=declared(404, 409))
@@ -58,7 +58,7 @@ def retry_job(job_id: str, project: Project, parts: InParts) -> Response:
 
     A failed job goes on from its last checkpoint, if it has one; a cancelled one has none and starts anew.
     """
-    return _answer(verbs.retry(parts, project, job_id))
+    return _answer(parts, verbs.retry(parts, project, job_id))
 
 
 @router.post(
@@ -79,8 +79,8 @@ def clone_job(
 
     The same `Idempotency-Key` with the same body makes one job, however often it is sent.
     """
-    return submitted_answer(cloning.clone(parts, project, job_id, body, idempotency_key=idempotency_key))
+    return submitted_answer(parts, cloning.clone(parts, project, job_id, body, idempotency_key=idempotency_key))
 
 
-def _answer(row: JobRow) -> Response:
-    return job_answer(row, status_code=200 if JobStatus(row.status) in _RESTING else 202)
+def _answer(parts: Parts, row: JobRow) -> Response:
+    return job_answer(parts, row, status_code=200 if JobStatus(row.status) in _RESTING else 202)

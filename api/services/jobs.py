@@ -14,7 +14,7 @@ from api.parts import Parts
 from api.services import quotas, specs
 from api.services.paging import TrashQuery, page_of, start_of
 from api.views import job_view
-from models import jobs
+from models import jobs, queue
 from models.job import JobRow
 from models.jobs import JobFilter
 from stillhouse.spec.base import Labels, LaxTuple, Name
@@ -121,7 +121,7 @@ def page(parts: Parts, project_id: str, query: JobsQuery) -> Page[Job]:
     before = start_of(parts, project_id, "jobs", query)
     with parts.of(project_id).read() as session:
         rows = jobs.page(session, project_id, query.wanted(), before=before, limit=query.limit)
-    return page_of(parts, project_id, "jobs", query, rows, job_view)
+    return page_of(parts, project_id, "jobs", query, rows, lambda row: job_view(row, parts.line.place_of(row)))
 
 
 def find(session: Session, project_id: str, job_id: str) -> JobRow:
@@ -152,6 +152,7 @@ def _record(
     cloned_from: str | None,
 ) -> JobRow:
     with parts.of(project_id).write() as session:
+        queue.make_room(session, project_id, limit=parts.settings.limits.max_queued_jobs)
         specs.hold_inputs(session, project_id, fitted)
         row = jobs.create(
             session,

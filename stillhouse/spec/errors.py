@@ -20,6 +20,7 @@ StillhouseError
 │   └── IdempotencyMismatch     422  same key, another body
 ├── RateLimited                 429  too many requests or uploads; Retry-After says when
 ├── QuotaExceeded               429  the project may not have more of this; waiting alone does not help
+├── QueueFull                   429  as many jobs of the project wait as may
 ├── Unavailable                 503  the database, broker or storage does not answer
 ├── ServerFault                 500  our mistake; the request id finds it in the log
 ├── Unreachable                 –    raised by the client alone: no answer came
@@ -182,6 +183,10 @@ class RateLimited(StillhouseError):
 
 class QuotaExceeded(StillhouseError):
     code, status, title = "quota_exceeded", 429, "The project has all it may have of this"
+
+
+class QueueFull(StillhouseError):
+    code, status, title = "queue_full", 429, "As many jobs wait as may"
 
 
 class Unavailable(StillhouseError):

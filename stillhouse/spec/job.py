@@ -63,9 +63,20 @@ class Resources(Contract):
     """Where and how long."""
 
     device: Literal["cpu", "cuda"] | Auto = AUTO
-    """auto: CUDA when the worker has it."""
+    """auto: CUDA when the worker has it. cuda: only a worker that has it takes the job up."""
+    memory_gb: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Only a worker with at least so much main memory takes the job up, in 10⁹ bytes. None: any worker."""
     max_hours: Annotated[float, Field(gt=0, le=24 * 365)] | None = None
     """The job fails with `time_limit` after this many hours of running; None: the service's own limit."""
+
+
+Priority = Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)]
+_WORDS = {"low": -10, "normal": 0, "high": 10}
+
+
+def priority_number(priority: Priority) -> int:
+    """The number a word stands for."""
+    return _WORDS[priority] if isinstance(priority, str) else priority
 
 
 class JobSpec(Contract):
@@ -93,6 +104,10 @@ class JobSpec(Contract):
     targets: Targets = Targets()
     export: Export = Export()
     resources: Resources = Resources()
+    priority: Priority = "normal"
+    """Which of the project's waiting jobs comes first: `low` (-10), `normal` (0), `high` (10), or a number; higher is
+    sooner. A point is worth an hour of waiting, so nothing waits for ever. What runs is never interrupted for it, and
+    it is worth nothing against other projects."""
     labels: Labels = Field(default_factory=dict)
     """Your own key-value pairs; lists of jobs can be filtered by them."""
     webhook: Webhook | None = None

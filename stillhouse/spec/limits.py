@@ -47,6 +47,10 @@ class Limits(Contract, strict=False):  # they come as text, from environment var
     """Requests with one API key: as many at once, then evenly refilled."""
     max_uploads_per_hour: int = Field(default=1000, ge=1)
     """Uploads of one project, also those that are refused: as many at once, then evenly refilled."""
+    max_queued_jobs: int = Field(default=1000, ge=1)
+    """Jobs of one project that wait for a worker. Submissions beyond it are refused."""
+    max_running_jobs: int = Field(default=100, ge=1)
+    """Jobs of one project that workers hold at once. Those beyond it wait, and jobs of others pass them."""
     max_storage_bytes: int = Field(default=1024**4, ge=1)
     """Bytes one project may keep: datasets, models, files of jobs, checkpoints, teacher outputs."""
     max_body_bytes: int = Field(default=1024**2, ge=1)

@@ -14,6 +14,7 @@ from stillhouse.spec.students import Architecture
 from stillhouse.spec.teachers import StoredConfig, TeacherFormat
 
 Item = TypeVar("Item")
+WaitReason = Literal["starting", "workers_busy", "project_limit", "no_worker", "no_fitting_worker", "retry_pause"]
 EventType = Literal[
     "status", "phase", "attempt", "log", "cancel_requested", "finish_requested", "checkpoint", "webhook"
 ]
@@ -60,6 +61,16 @@ class JobProgress(View):
     eta_seconds: float | None = None
 
 
+class QueuePlace(View):
+    """Why a job waits, and behind how many others. It moves as others come and go."""
+
+    position: int
+    """1: the next one a worker takes up. Those that only a free worker is missing for come first."""
+    reason: WaitReason
+    detail: str
+    """The reason as a sentence."""
+
+
 class JobUrls(View):
     """Paths below the service's address."""
 
@@ -79,7 +90,7 @@ class JobUrls(View):
 
 
 class Job(View):
-    """A job, as it is now. No field depends on the clock: an unchanged job gives the same bytes."""
+    """A job, as it is now. No field depends on the clock, and `queue` alone on other jobs."""
 
     id: str
     object: Literal["job"] = "job"
@@ -87,6 +98,8 @@ class Job(View):
     status: JobStatus
     status_text: str
     """One sentence for people."""
+    queue: QueuePlace | None = None
+    """While it waits for a worker: its place, as of a second ago at most. None: it does not wait."""
     phase: Phase | None
     progress: JobProgress | None
     verdict: Verdict | None

@@ -20,6 +20,7 @@ from api.main import create_app
 from core.db import Database
 from core.settings import Settings
 from models import keys, migrate, verbs, workers
+from models.scheduling import Machine
 from stillhouse.spec import LOSSES, STUDENTS
 from stillhouse.spec.errors import Problem
 from tests.house import SPEC
@@ -132,7 +133,7 @@ def test_a_poll_that_meets_a_locked_database_waits_in_a_thread(http: TestClient,
 
 def test_readiness_counts_the_workers_whose_heartbeat_is_fresh(http: TestClient, database: Database) -> None:
     with database.write() as session:
-        workers.register(session, "wrk_1", host="h", pid=1)
+        workers.register(session, "wrk_1", host="h", pid=1, machine=Machine(cuda=False, memory_bytes=1, cores=1))
     answer = http.get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {

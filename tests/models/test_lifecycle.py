@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import update
 
 from core.db import Database
-from models import datasets, events, jobs, lifecycle, verbs
+from models import datasets, events, jobs, lifecycle, queue, verbs
 from models.base import db_now
 from models.job import JobRow
+from models.scheduling import Machine
 from stillhouse.spec.facts import DataFacts, DataReport, StoredDataset
 from stillhouse.spec.ids import new_id
 from stillhouse.spec.job import JobSpec
@@ -29,6 +30,7 @@ FACTS = DataFacts(
     classes=("a", "b"),
     rows={"train": 10, "validation": 2, "test": 2},
 )
+MACHINE = Machine(cuda=False, memory_bytes=8 * 10**9, cores=2)
 REPORT = DataReport(rows_read=14, rows_kept=14, rows_dropped=0, class_counts={})
 
 
@@ -88,7 +90,7 @@ def test_a_job_is_not_claimed_before_its_time(database: Database, job_id: str) -
         session.execute(update(JobRow).where(JobRow.id == job_id).values(next_run_at=later))
     with database.write() as session:
         assert lifecycle.claim(session, job_id, "wrk_a", lease_seconds=60) is None
-        assert lifecycle.waiting(session, limit=10) == []
+        assert queue.claim_next(session, "wrk_a", MACHINE, running_limit=1, lease_seconds=60) is None
 
 
 def test_an_older_attempt_can_write_nothing(database: Database, job_id: str) -> None:

@@ -1,0 +1,145 @@
+"""The queue in the record: claiming the job whose turn it is, looking at who waits, and the limit of those who may.
+
+`models.scheduling` says whose turn it is; here it is asked, and answered under a lock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy.orm import Session
+
+from models import lifecycle, workers
+from models.base import db_now
+from models.job import JobRow
+from models.lifecycle import Lease
+from models.project import ProjectRow
+from models.scheduling import Machine, Needs, Share, Waiting, choose, places
+from stillhouse.spec.errors import QueueFull
+from stillhouse.spec.states import ACTIVE, JobStatus
+from stillhouse.spec.views import QueuePlace
+
+_CLAIMING = 0x5717_0001
+"""PostgreSQL's advisory lock of those who claim. Any number, but of nothing else."""
+_TURN = func.coalesce(JobRow.turn_at, JobRow.created_at)
+_COLUMNS = (
+    JobRow.id,
+    JobRow.project_id,
+    JobRow.created_at,
+    JobRow.turn_at,
+    JobRow.next_run_at,
+    JobRow.needs_cuda,
+    JobRow.needs_memory_bytes,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Everybody who waits, as one look found them."""
+
+    places: dict[str, QueuePlace]
+    """By job id, the first first."""
+    workers: int
+    """Alive."""
+
+    @property
+    def in_reach(self) -> list[str]:
+        """Ids of those who wait for nothing but a worker, in their order."""
+        return [id for id, place in self.places.items() if place.reason in ("starting", "workers_busy", "no_worker")]
+
+
+def claim_next(
+    session: Session, worker_id: str, machine: Machine, *, running_limit: int, lease_seconds: float
+) -> Lease | None:
+    """Give this worker the job whose turn it is. None when none waits that it may take up.
+
+    Claims are made one after the other, so that the limit holds and turns are kept however many workers ask at once.
+    """
+    _one_at_a_time(session)
+    while True:
+        now, heads = db_now(session), _heads(session, machine)
+        shares = _shares(session, {head.project_id for head in heads})
+        chosen = choose(heads, shares, machine, now=now, limit=running_limit)
+        if chosen is None:
+            return None
+        lease = lifecycle.claim(session, chosen.job_id, worker_id, lease_seconds=lease_seconds)
+        if lease is not None:
+            served = update(ProjectRow).where(ProjectRow.id == chosen.project_id).values(served_at=now)
+            session.execute(served)
+            return lease
+        # It was cancelled or paused between the two looks: the next look does not find it any more.
+
+
+def look(session: Session, *, running_limit: int, fresh_seconds: float) -> Line:
+    """Positions and reasons of all who wait. A worker is alive that was heard of within `fresh_seconds`."""
+    query = select(*_COLUMNS).where(JobRow.status == JobStatus.QUEUED)
+    waiting = [_waiting(row) for row in session.execute(query)]
+    if not waiting:
+        return Line(places={}, workers=workers.fresh(session, within_seconds=fresh_seconds))
+    alive = workers.machines(session, within_seconds=fresh_seconds)
+    held = select(JobRow.worker_id).where(JobRow.status.in_(ACTIVE))
+    busy = set(session.scalars(held))
+    found = places(
+        waiting,
+        _shares(session, {job.project_id for job in waiting}),
+        free=[machine for id, machine in alive.items() if id not in busy],
+        busy=[machine for id, machine in alive.items() if id in busy],
+        now=db_now(session),
+        limit=running_limit,
+    )
+    return Line(places=found, workers=len(alive))
+
+
+def make_room(session: Session, project_id: str, *, limit: int) -> None:
+    """One more job of the project may wait after this, in this transaction. Raises QueueFull.
+
+    Submissions of one project pass here one after the other, so that the limit holds however many come at once.
+    """
+    lock = select(ProjectRow.id).where(ProjectRow.id == project_id)
+    session.execute(lock.with_for_update(key_share=True))
+    count = select(func.count()).where(JobRow.project_id == project_id, JobRow.status == JobStatus.QUEUED)
+    waiting = session.execute(count.select_from(JobRow)).scalar_one()
+    if waiting >= limit:
+        raise QueueFull(
+            f"{waiting:,} jobs of the project wait for a worker, as many as may.",
+            hint="Submit again when some have been taken up, or cancel some. "
+            "The operator's setting is STILLHOUSE_LIMITS__MAX_QUEUED_JOBS.",
+        )
+
+
+def _one_at_a_time(session: Session) -> None:
+    # A writer on SQLite is alone from its first statement.
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMING})
+
+
+def _heads(session: Session, machine: Machine) -> list[Waiting]:
+    """Of each project the first job this machine could run now."""
+    fits: list[ColumnElement[bool]] = [JobRow.needs_memory_bytes <= machine.memory_bytes]
+    if not machine.cuda:
+        fits.append(JobRow.needs_cuda.is_(False))
+    place = func.row_number().over(partition_by=JobRow.project_id, order_by=(_TURN, JobRow.id)).label("place")
+    ranked = (
+        select(*_COLUMNS, place)
+        .where(JobRow.status == JobStatus.QUEUED, JobRow.next_run_at <= db_now(session), *fits)
+        .subquery()
+    )
+    return [_waiting(row) for row in session.execute(select(ranked).where(ranked.c.place == 1))]
+
+
+def _shares(session: Session, project_ids: Iterable[str]) -> dict[str, Share]:
+    count = select(JobRow.project_id, func.count()).where(JobRow.status.in_(ACTIVE)).group_by(JobRow.project_id)
+    running: dict[str, int] = {id: number for id, number in session.execute(count)}  # noqa: C416 (rows are no pairs to mypy)
+    served = select(ProjectRow.id, ProjectRow.served_at).where(ProjectRow.id.in_(project_ids))
+    return {id: Share(running=running.get(id, 0), served_at=at) for id, at in session.execute(served)}
+
+
+def _waiting(row: Any) -> Waiting:
+    return Waiting(
+        job_id=row.id,
+        project_id=row.project_id,
+        turn_at=row.turn_at or row.created_at,
+        not_before=row.next_run_at,
+        needs=Needs(cuda=row.needs_cuda, memory_bytes=row.needs_memory_bytes),
+    )
