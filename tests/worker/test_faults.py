@@ -237,7 +237,8 @@ def test_a_worker_told_to_stop_hands_its_job_back_at_once(service: Service) -> N
 
 
 def test_a_job_that_kills_every_trainer_is_ended_at_the_limit(service: Service) -> None:
-    worker = service.start_worker()
+    # A checkpoint farther than the last would forgive the attempts before it.
+    worker = service.start_worker(STILLHOUSE_CHECKPOINT_SECONDS="3600")
     service.start_reconciler()
     job_id = service.submit(spec(epochs=9000))
     for attempt in range(1, service.settings.attempt_limit + 1):
