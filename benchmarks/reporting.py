@@ -30,6 +30,7 @@ from distill.train import Teaching
 from stillhouse.spec import DataFacts, DataReport, StoredDataset
 from stillhouse.spec.events import TrainerEvent
 from stillhouse.spec.losses import Ce, Kd
+from stillhouse.spec.report import StageTime
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Cnn, Mlp
 from stillhouse.spec.training import Augmentation
@@ -52,6 +53,9 @@ class Silence(Reporter):
     def phase(self, *args: object, **kwargs: object) -> Iterator[None]:  # type: ignore[override]
         yield
 
+    def spent(self) -> StageTime:
+        return StageTime(phase=Phase.DISTILLING, seconds=0.0)
+
     def due(self) -> bool:
         return False
 
@@ -61,7 +65,7 @@ class Silence(Reporter):
 class NoSums:
     """Stands in for the gathering of losses."""
 
-    def __init__(self, *given: object) -> None: ...
+    def __init__(self, *given: object, **named: object) -> None: ...
 
     def go_on(self, *given: object) -> None: ...
 
