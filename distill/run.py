@@ -28,7 +28,7 @@ from distill.train import Teaching
 from stillhouse import __version__
 from stillhouse.spec import AUTO, JobSpec
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.events import Finished, TrainerEvent, Wish
+from stillhouse.spec.events import Finished, Resumed, TrainerEvent, Wish
 from stillhouse.spec.facts import Split
 from stillhouse.spec.report import ChosenStudent
 from stillhouse.spec.states import Phase
@@ -77,6 +77,7 @@ def run(spec: JobSpec, io: RunIO, report: Callable[[TrainerEvent], None]) -> Fin
             return _run(spec, io, device, reporter, journal)
         except Unfit:
             reporter, journal = _accounts(spec, io, device, report)
+            reporter.tell(Resumed(file=None))
             reporter.say("The checkpoint belongs to other networks: the run begins anew.", "warning")
             return _run(spec, io, device, reporter, journal)
 

@@ -122,7 +122,9 @@ class Course:
             case CheckpointSaved():
                 self._keep(event)
             case Resumed(file=file):
-                if (told := self._vault.told_of(file)) is not None:
+                if file is None:
+                    self._reporter.resume(0)
+                elif (told := self._vault.told_of(file)) is not None:
                     self._reporter.resume(told.points, told.unsent)
             case _:
                 if isinstance(event, PhaseStarted | Progress):

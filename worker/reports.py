@@ -50,6 +50,7 @@ class Reporter:
         self.points, self._placed = points, True
         self._written = points - len(backlog)
         self._cut_from = min([point["position"] for point in backlog], default=points)
+        self._points.clear()  # of a checkpoint that turned out to be unfit
         self._points.extend(backlog)
 
     @property

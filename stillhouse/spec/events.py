@@ -160,8 +160,8 @@ class Resumed(View):
     """The run goes on from a checkpoint. Said before anything is measured; a run that starts anew does not say it."""
 
     type: Literal["resumed"] = "resumed"
-    file: str
-    """The checkpoint's name in the folder."""
+    file: str | None
+    """The checkpoint's name in the folder. None: it turned out to be unfit, and the run begins anew after all."""
 
 
 class Stopped(View):

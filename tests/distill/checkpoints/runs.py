@@ -74,7 +74,7 @@ class Attempt:
         return "\n".join(event.message for event in self.events if isinstance(event, LogLine))
 
     @property
-    def resumed(self) -> list[str]:
+    def resumed(self) -> list[str | None]:
         return [event.file for event in self.events if isinstance(event, Resumed)]
 
     @property
@@ -88,7 +88,7 @@ def points(events: list[TrainerEvent]) -> list[tuple[str, int, float]]:
     return [(point.name, point.step, point.value) for point in told]
 
 
-def stands(events: list[TrainerEvent], checkpoint: str) -> list[TrainerEvent]:
+def stands(events: list[TrainerEvent], checkpoint: str | None) -> list[TrainerEvent]:
     """What a lost attempt told before it wrote `checkpoint`."""
     names = [event.file if isinstance(event, CheckpointSaved) else None for event in events]
     return events[: names.index(checkpoint)]

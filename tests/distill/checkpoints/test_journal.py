@@ -157,8 +157,10 @@ def test_a_whole_checkpoint_that_does_not_fit_is_given_up_and_the_run_begins_ane
         state = read(path)
         wrong = {name: value for name, value in state.tensors.items() if not name.startswith(part)}
         write(path, State(state.facts, {**wrong, f"{part}/999/weight": torch.zeros(3)}))
+    newest = max(path.name for path in (tmp_path / "all").iterdir())
     again = Attempt(spec, dataset, tmp_path / "out", tmp_path / "all")
     assert "belongs to other networks: the run begins anew" in again.lines
+    assert again.resumed == [newest, None]  # so whoever keeps the series begins them anew as well
     alone = Attempt(spec, dataset, tmp_path / "alone")
     assert again.weights == alone.weights
     assert again.report == alone.report
