@@ -33,10 +33,11 @@ ROLES = {"teacher": "teacher", "student": "distilled student", "baseline": "same
 
 
 def status(job: Job) -> Text:
-    """The status in its colour, with the verdict when there is one."""
+    """The status in its colour, with the position in the queue or the verdict when there is one."""
     verdict = f", {job.verdict.replace('_', ' ')}" if job.verdict else ""
     style = "yellow" if job.verdict == "below_target" else STATUS_STYLE[job.status]
-    return Text(f"{job.status}{verdict}", style=f"bold {style}")
+    place = f" #{job.queue.position}" if job.queue else ""
+    return Text(f"{job.status}{place}{verdict}", style=f"bold {style}")
 
 
 def report_table(report: Report) -> Table:
@@ -101,6 +102,8 @@ def job_view(job: Job) -> RenderableType:
         ("dataset", job.dataset_id),
         ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC ({age(job.created_at)})"),
     ]
+    if job.queue is not None:
+        rows.append(("waits", f"at position {job.queue.position}: {clean(job.queue.detail)}"))
     if job.started_at is not None:
         ended = f", took {duration((job.finished_at - job.started_at).total_seconds())}" if job.finished_at else ""
         rows.append(("started", f"{job.started_at:%Y-%m-%d %H:%M:%S} UTC, attempt {job.attempt}{ended}"))

@@ -104,7 +104,7 @@ class _Picture:
         if job.attempt > 1:
             head.append(f"  attempt {job.attempt}", style="yellow")
         if job.progress is None or job.phase is None:
-            return Group(head, Text(clean(job.status_text), style="dim"))
+            return Group(head, Text(clean(_standing(job)), style="dim"))
         return Group(head, self._bar(job.progress), *self._series())
 
     def _bar(self, progress: JobProgress) -> RenderableType:
@@ -137,7 +137,7 @@ class _Picture:
 
 
 class _Lines:
-    """The same as lines, for logs and pipes: one when something begins, and ten on the way."""
+    """The same as lines, for logs and pipes: one when something begins or its place moves, and ten on the way."""
 
     def __init__(self, speak: Session, picture: _Picture) -> None:
         self._speak, self._picture = speak, picture
@@ -147,13 +147,13 @@ class _Lines:
         """Print a line when status, phase, attempt or tenth of the phase is another than before."""
         progress = job.progress if job.status is JobStatus.RUNNING else None
         tenth = 0 if progress is None else _LINES_PER_PHASE * progress.step // max(1, progress.steps)
-        now = (job.status, job.attempt, None if progress is None else progress.phase, tenth)
-        between_phases = progress is None and self._last[:2] == now[:2]
+        now = (job.status, job.attempt, job.queue, None if progress is None else progress.phase, tenth)
+        between_phases = progress is None and self._last[:3] == now[:3]
         if now == self._last or job.status.final or between_phases:
             return
         self._last = now
         if progress is None:
-            self._speak.say(f"{job.status}: {job.status_text}")
+            self._speak.say(f"{job.status}: {_standing(job)}")
             return
         numbers = self._picture.numbers().get(progress.phase, [])
         self._speak.say("  ".join([_words(progress.phase), _position(progress), *numbers]))
@@ -166,6 +166,11 @@ def _warn_without_workers(speak: Session, client: Client) -> None:
         return
     if not ready.workers:
         speak.note("No worker is running: the job waits until one is. `stillhouse up` starts one.")
+
+
+def _standing(job: Job) -> str:
+    """How it stands with a job that does not train at the moment."""
+    return job.status_text if job.queue is None else f"position {job.queue.position}. {job.queue.detail}"
 
 
 def _outcome(job: Job) -> RenderableType:

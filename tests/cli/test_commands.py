@@ -196,6 +196,17 @@ def test_pull_of_a_job_without_files_says_why(say: Here, house: House) -> None:
     assert "hint: " in said.err
 
 
+def test_a_waiting_job_is_shown_with_its_place_and_what_it_waits_for(say: Here, house: House) -> None:
+    with house.client() as client:
+        job = client.jobs.create(SPEC | {"resources": {"memory_gb": 900_000.0}})
+    place = say("jobs", "show", job.id, "--json").json()["queue"]
+    shown = " ".join(say("jobs", "show", job.id).out.split())
+    assert f"queued #{place['position']} " in shown
+    assert f"waits at position {place['position']}: {place['detail'].split('.')[0]}" in shown
+    house.take_up(job.id)
+    assert "waits" not in say("jobs", "show", job.id).out
+
+
 def test_a_killed_pull_goes_on_in_the_next_process(house: House, tmp_path: Path) -> None:
     content = bytes(range(256)) * 8000
     job_id = finished(house, {"model.onnx": content})
