@@ -38,7 +38,7 @@ def add(
         project_id=project_id,
         key_id=key_id,
         action=action,
-        target=None if target is None else target[:100],
+        target=None if target is None else _shown(target)[:100],
         address=None if address is None else address[:100],
         status=status,
         code=code,
@@ -67,3 +67,8 @@ def page(session: Session, project_id: str, wanted: AuditFilter, *, before: str 
 def forget_old(session: Session, *, days: float) -> None:
     """Drop entries older than `days`, which are more than thirty."""
     session.execute(delete(AuditRow).where(AuditRow.created_at < db_now(session) - timedelta(days=days)))
+
+
+def _shown(text: str) -> str:
+    """What a path may hold and no database or terminal should: escaped, so that the attempt itself is on record."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -12,7 +12,7 @@ from models.audits import AuditFilter
 from stillhouse.spec.audit import AuditEntry
 from stillhouse.spec.views import Page
 
-Text = Annotated[str, Field(min_length=1, max_length=100)]
+Text = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class AuditQuery(PageQuery):

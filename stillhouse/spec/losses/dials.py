@@ -7,7 +7,7 @@ from pydantic import Field
 from stillhouse.spec.base import AUTO, Auto, Contract
 from stillhouse.spec.losses.ramp import TemperatureRamp, WeightRamp
 
-Temperature = Annotated[float, Field(gt=0, le=100)]
+Temperature = Annotated[float, Field(gt=0.001, le=100)]  # colder, T² and logits ÷ T leave what 32 bits can hold
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 

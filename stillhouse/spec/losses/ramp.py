@@ -38,8 +38,8 @@ class WeightRamp(Ramp):
 class TemperatureRamp(Ramp):
     """A temperature that moves from `start` to `end` while a stage trains. It never comes to 0."""
 
-    start: Annotated[float, Field(gt=0, le=100)]
-    end: Annotated[float, Field(gt=0, le=100)]
+    start: Annotated[float, Field(gt=0.001, le=100)]
+    end: Annotated[float, Field(gt=0.001, le=100)]
 
 
 def at(dial: float | Ramp, done: float) -> float:
