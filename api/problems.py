@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -98,7 +99,18 @@ async def _on_bad_parameters(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return render(_known(error), request.state.request_id, error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return render(_known(error), request.state.request_id, headers)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of the path (RFC 9110 §10.2.1). The framework names those of the first route that matches it."""
+    path, found = request.scope["path"], set[str]()
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if pattern is not None and pattern.match(path):
+            found |= set(route.methods or ())
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def _known(error: HTTPException) -> StillhouseError:

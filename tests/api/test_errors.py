@@ -78,6 +78,16 @@ def test_another_method_is_a_problem_that_names_the_right_ones(http: TestClient)
         assert answer.headers["allow"]
 
 
+def test_the_allow_header_names_all_methods_of_a_path_whichever_route_has_them(http: TestClient) -> None:
+    for path, methods in (
+        ("/v1/jobs", "GET, HEAD, POST"),
+        ("/v1/jobs/job_" + "0" * 26, "DELETE, GET, HEAD"),
+        ("/v1/jobs/x/cancel", "POST"),
+        ("/healthz", "GET, HEAD"),
+    ):
+        assert http.request("OPTIONS", path).headers["allow"] == methods
+
+
 def test_a_method_override_is_not_obeyed(http: TestClient, digits: str) -> None:
     answer = http.post("/v1/jobs", json=SPEC, headers={"X-HTTP-Method-Override": "GET"})
     assert answer.status_code == 202
