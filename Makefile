@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests share the cores: two processes with one thread each.
 WORKERS ?= 2
 
-.PHONY: help demo test lint types contracts check bench-overhead bench-polling bench-reporting bench-checkpoints bench-hinton bench-methods bench-speed bench-load chaos docs audit lock clean
+.PHONY: help demo test fuzz lint types contracts check bench-overhead bench-polling bench-reporting bench-checkpoints bench-hinton bench-methods bench-speed bench-load chaos docs audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed  ## run a real distillation through the service and che
 
 test: $(VENV)/.installed  ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+fuzz: $(VENV)/.installed  ## every hostile file to a live service, schemathesis and hypothesis for long (an hour)
+	STILLHOUSE_FUZZ=large $(BIN)/python -m pytest tests/hostile tests/ingest/test_fuzz.py tests/distill/teachers/test_fuzz.py
 
 lint: $(VENV)/.installed  ## style
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from core.db import is_outage
 from stillhouse.spec.errors import (
@@ -46,7 +47,7 @@ def render(error: StillhouseError, request_id: str, headers: Mapping[str, str] |
 
 def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route that can answer with these errors."""
-    return {status: {"model": Problem} for status in (401, 403, 422, 429, 500, 503, *statuses)}
+    return {status: {"model": Problem} for status in (400, 401, 403, 422, 429, 500, 503, *statuses)}
 
 
 def install(app: FastAPI) -> None:
@@ -105,12 +106,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """All methods of the path (RFC 9110 §10.2.1). The framework names those of the first route that matches it."""
-    path, found = request.scope["path"], set[str]()
-    for route in iter_route_contexts(request.app.routes):
-        pattern = getattr(route, "path_regex", None)
-        if pattern is not None and pattern.match(path):
-            found |= set(route.methods or ())
+    routes = list(iter_route_contexts(request.app.routes))
+    matching = (route for route in routes if _matches(route.original_route, request.scope["path"]))
+    first = next(matching, None)
+    found = {
+        method for route in routes if first is not None and route.path == first.path for method in route.methods or ()
+    }
     return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
+
+
+def _matches(route: BaseRoute, path: str) -> bool:
+    return isinstance(route, Route) and route.path_regex.match(path) is not None
 
 
 def _known(error: HTTPException) -> StillhouseError:

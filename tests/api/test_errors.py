@@ -83,6 +83,7 @@ def test_the_allow_header_names_all_methods_of_a_path_whichever_route_has_them(h
         ("/v1/jobs", "GET, HEAD, POST"),
         ("/v1/jobs/job_" + "0" * 26, "DELETE, GET, HEAD"),
         ("/v1/jobs/x/cancel", "POST"),
+        ("/v1/keys/me", "GET, HEAD"),
         ("/healthz", "GET, HEAD"),
     ):
         assert http.request("OPTIONS", path).headers["allow"] == methods

@@ -1,5 +1,6 @@
 """Whatever the bytes are: a stored dataset or a clean refusal, never anything else."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from tests.ingest.test_npz import member
 
 # Small, so that a hostile claim costs the test no time.
 LIMITS = Limits(max_rows=2000, max_columns=200, max_expanded_bytes=10**6, max_image_pixels=10**5, max_classes=50)
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_TIMES = 100 if os.environ.get("STILLHOUSE_FUZZ") == "large" else 1  # `make fuzz`
+MANY = settings(max_examples=150 * _TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Y = np.arange(24) % 2
 SEEDS = {
@@ -98,7 +100,7 @@ _cut = st.one_of(st.just(1.0), st.floats(0.01, 1.0))
 
 
 @pytest.mark.parametrize("kind", SEEDS)
-@settings(MANY, max_examples=200)
+@settings(MANY, max_examples=200 * _TIMES)
 @given(edits=_edits, cut=_cut, drop=st.sampled_from(["reject", "drop"]))
 def test_any_damage_to_a_valid_upload(
     tmp_path: Path, kind: str, edits: list[tuple[int, bytes]], cut: float, drop: str

@@ -1,0 +1,67 @@
+"""Whatever the bytes of a safetensors file are: tensors, or a refusal with its code."""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from distill.teachers.tensors import read_safetensors
+from stillhouse.spec.errors import InvalidData
+
+LARGE = os.environ.get("STILLHOUSE_FUZZ") == "large"
+MANY = settings(
+    max_examples=20_000 if LARGE else 200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+_number = st.one_of(st.integers(-2, 40), st.sampled_from([2**31, 2**32, 2**63, 2**64 - 1, 2**64, 1.5, None, "4"]))
+_entry = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["F32", "F64", "U8", "BF16", "I4", "OBJECT", "", 5]),
+        "shape": st.lists(_number, max_size=4),
+        "data_offsets": st.lists(_number, max_size=3),
+    },
+)
+GOOD = save({"a": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.uint8)})
+
+
+def read(folder: Path, data: bytes) -> None:
+    (folder / "weights").write_bytes(data)
+    try:
+        state = read_safetensors(folder / "weights")
+    except InvalidData as refusal:
+        known = [(entry.pointer, entry.code) for entry in refusal.errors] == [("/file", "corrupt_tensors")]
+    else:
+        known = sum(tensor.nbytes for tensor in state.values()) <= len(data)
+    assert known
+
+
+@MANY
+@given(
+    header=st.dictionaries(st.sampled_from(["a", "b", "", "__metadata__", "\0"]), _entry), body=st.binary(max_size=40)
+)
+@example(header={"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, body=bytes(8))
+def test_any_header(tmp_path: Path, header: dict[str, Any], body: bytes) -> None:
+    text = json.dumps(header).encode()
+    read(tmp_path, struct.pack("<Q", len(text)) + text + body)
+
+
+@MANY
+@given(data=st.binary(max_size=100))
+def test_any_bytes(tmp_path: Path, data: bytes) -> None:
+    read(tmp_path, data)
+
+
+@MANY
+@given(at=st.integers(0, len(GOOD) - 1), value=st.integers(0, 255), cut=st.integers(1, len(GOOD)))
+def test_any_damage(tmp_path: Path, at: int, value: int, cut: int) -> None:
+    bent = bytearray(GOOD)
+    bent[at] = value
+    read(tmp_path, bytes(bent[:cut]))
