@@ -1,5 +1,6 @@
 """Claiming in turn, on both databases: nothing twice, nothing beyond a limit, however many ask at once."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -121,19 +122,29 @@ def test_a_job_cancelled_while_a_worker_chooses_it_is_passed(
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_workers_that_ask_at_once_claim_nothing_twice_and_keep_the_limit(
-    database: Database, submit: Submit, limit: int
+    database: Database, submit: Submit, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for project in "ab":
-        for _ in range(10):
+        for _ in range(5):
+            submit(project, resources={"device": "cuda"}, priority="high")
             submit(project)
+    choose = queue.choose
+
+    def choose_slowly(*given: Any, **options: Any) -> Any:
+        found = choose(*given, **options)
+        time.sleep(0.02)  # long enough for another to look as well
+        return found
+
+    monkeypatch.setattr(queue, "choose", choose_slowly)
 
     def work(number: int) -> list[tuple[Lease, int]]:
         """Take up what is to be had, sometimes end one, and count the project's jobs at work after each claim."""
         done: list[tuple[Lease, int]] = []
         for _ in range(8):
             with database.write() as session:
-                worker = f"wrk_{number}"
-                lease = queue.claim_next(session, worker, PLAIN, running_limit=limit, lease_seconds=60)
+                # Two kinds of machine see two different jobs first, so the rows alone keep nobody apart.
+                worker, machine = f"wrk_{number}", GPU if number < 4 else PLAIN
+                lease = queue.claim_next(session, worker, machine, running_limit=limit, lease_seconds=60)
                 if lease is None:
                     continue
                 project = session.scalars(select(JobRow.project_id).where(JobRow.id == lease.job_id)).one()
@@ -148,7 +159,7 @@ def test_workers_that_ask_at_once_claim_nothing_twice_and_keep_the_limit(
         found = [item for done in pool.map(work, range(8)) for item in done]
     assert max(running for _, running in found) <= limit
     assert max(Counter(lease.job_id for lease, _ in found).values()) == 1
-    while claim(database, limit=limit) is not None:
+    while claim(database, machine=GPU, limit=limit) is not None:
         pass
     with database.read() as session:
         left = Counter((row.project_id, row.status) for row in session.scalars(select(JobRow)))
