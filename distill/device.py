@@ -14,6 +14,8 @@ from stillhouse.spec.job import Resources
 # Numbers of glibc's <malloc.h>, and where its own adaptation of the two ends on 64 bits.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_ADAPTED = 32 * 2**20
+# How torch's allocator says it on a CPU; oneDNN, whose kernels exist for every network we have; and C++.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive", "std::bad_alloc")
 MKL_REPRODUCIBLE = ("MKL_CBWR", "AUTO")
 """An environment variable and its value: conditional numerical reproducibility, on the best instructions there are."""
 
@@ -101,7 +103,7 @@ def memory_guard() -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _out_of_memory() from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU allocator
+        if any(words in str(error) for words in _NO_MEMORY):
             raise _out_of_memory() from error
         raise
 

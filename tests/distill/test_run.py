@@ -370,6 +370,30 @@ except JobFailure as failure:
     assert done.stdout.strip() == "out_of_memory"
 
 
+def test_memory_that_runs_out_in_the_midst_of_training_is_told_as_such(digits_file: Path, tmp_path: Path) -> None:
+    # A convolution fails in its kernels' library, which has words of its own for it.
+    script = f"""
+import resource
+from pathlib import Path
+from distill import run, RunIO
+from stillhouse.spec.errors import JobFailure
+from stillhouse.spec.events import PhaseStarted
+from tests.distill.conftest import resolved
+path = Path({str(digits_file)!r})
+def report(event):
+    if isinstance(event, PhaseStarted) and event.phase == "distilling":
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size, -1))
+spec = resolved(path, student={{"name": "cnn", "channels": [8, 16]}}, training={{"epochs": 3, "batch_size": 64}})
+try:
+    run(spec, RunIO(path, None, Path({str(tmp_path)!r}), threads=1), report)
+except JobFailure as failure:
+    print(failure.code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=_with_path())
+    assert done.stdout.strip() == "out_of_memory"
+
+
 def test_a_report_that_is_refused_ends_the_run_at_once(digits_file: Path, tmp_path: Path) -> None:
     class CancelledError(Exception):
         pass
