@@ -15,7 +15,7 @@ from ingest.run import run
 from stillhouse.spec.errors import Problem, StillhouseError
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions, IngestRequest
-from tests.hostile import archives, arrays, images, requests, specs, tables
+from tests.hostile import archives, arrays, images, requests, specs, tables, teachers
 from tests.hostile.case import Case, Raw
 from tests.hostile.server import LIMITS, MEBIBYTE, Service
 
@@ -26,6 +26,7 @@ LARGE = os.environ.get("STILLHOUSE_FUZZ") == "large"
 """`make fuzz` sends every file to the live service; `make test` each third, for the time a reader takes to start."""
 
 UPLOADS = [*archives.CASES, *images.CASES, *tables.CASES, *arrays.CASES]
+LIVE = [*UPLOADS, *teachers.CASES] if LARGE else [*UPLOADS[::3], *teachers.CASES[::4]]
 OTHERS = [*specs.CASES, *requests.CASES]
 _LEAKS = ("Traceback", "/tmp/", "site-packages", 'File "', "psycopg", "sqlalchemy")
 
@@ -50,7 +51,7 @@ def named(case: Case | Raw) -> str:
 
 
 def test_the_corpus_has_no_two_cases_of_one_name() -> None:
-    names = [case.name for case in [*UPLOADS, *OTHERS, *requests.RAW]]
+    names = [case.name for case in [*UPLOADS, *teachers.CASES, *OTHERS, *requests.RAW]]
     assert len(names) > 150
     assert sorted(set(names)) == sorted(names)
 
@@ -78,7 +79,7 @@ def test_the_reader_takes_or_refuses_a_file_as_it_must(tmp_path: Path, case: Cas
     assert {path.name for path in tmp_path.iterdir()} == {"upload", *([] if case.code else ["stored"])}
 
 
-@pytest.mark.parametrize("case", UPLOADS if LARGE else UPLOADS[::3], ids=named)
+@pytest.mark.parametrize("case", LIVE, ids=named)
 def test_an_upload_gets_its_answer_and_leaves_nothing(caller: httpx2.Client, on_postgres: Service, case: Case) -> None:
     rows, files = on_postgres.rows(), on_postgres.files()
     answer = caller.request(case.method, case.path, content=case.body(), headers=dict(case.headers))
