@@ -390,7 +390,7 @@ def test_a_reader_that_goes_away_is_no_error_message(house: House) -> None:
 
 
 def test_every_command_explains_itself(say: Here) -> None:
-    groups = ("", "jobs", "datasets", "models", "webhooks", "teacher-outputs")
+    groups = ("", "jobs", "datasets", "models", "webhooks", "teacher-outputs", "keys")
     for group in groups:
         listed = say(*filter(None, [group]), "--help").out
         for name in re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE):

@@ -91,7 +91,7 @@ def test_without_a_terminal_it_prints_lines(house: House) -> None:
         "distilling 60 % epoch 6/10 loss 1 loss ce 0.5 loss kd 1.5 validation accuracy 95.00 %",
         f"{job.id} succeeded",
     ]
-    assert "\x1b" not in process.communicate(timeout=30)[1]
+    assert "\x1b" not in process.communicate(timeout=120)[1]
     assert process.returncode == 0
 
 
@@ -102,7 +102,7 @@ def test_a_job_that_waits_without_a_worker_is_explained(house: House) -> None:
     assert "No worker is running" in process.stderr.readline()
     with house.client() as client:
         client.jobs.cancel(job)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 3
 
 
@@ -112,7 +112,7 @@ def test_submit_watch_goes_from_file_to_table(house: House, spec_file: str) -> N
     accepted = process.stderr.readline()
     assert "was accepted" in accepted
     house.succeed(house.take_up(accepted.split()[0]), {})
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "distilled student" in out
 
@@ -154,7 +154,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(house: House) -> None:
     while "37 %" not in process.stdout.readline():
         assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the job goes on" in err
     assert f"stillhouse watch {job.id}" in err
