@@ -16,7 +16,7 @@ from distill.evaluate import Score
 from distill.export.card import card
 from distill.export.files import OutputFolder
 from distill.export.latencies import Latencies
-from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx
+from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx, to_onnx_beside
 from distill.export.runtime import Session, latency
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
@@ -136,7 +136,7 @@ def _teacher_times(
         if not teacher.exportable:
             raise failed("it is a black box")
         with tempfile.TemporaryDirectory() as folder:  # a large teacher is not held beside its session
-            (file := Path(folder, "teacher.onnx")).write_bytes(to_onnx(teacher.net, student))  # rows as the student's
+            file = to_onnx_beside(teacher.net, student, Path(folder))  # rows as the student's
             give_back()
             session = Session(file)
         give_back()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import Tensor, nn
 
 from distill.students.cnn import GlobalAverage
@@ -36,7 +36,9 @@ class Graph:
             array = value.detach().contiguous().numpy()
         else:
             array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
-        self._proto.initializer.append(numpy_helper.from_array(array, name))
+        # Filled in place: a tensor made first and then appended would be there twice.
+        kept = self._proto.initializer.add(name=name, dims=array.shape, raw_data=array.tobytes())
+        kept.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
         return name
 
     def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
@@ -112,7 +114,7 @@ def _folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[
         raise UnknownLayerError("a batch norm without statistics or scale")
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     offset = norm.bias.double() + ((0 if bias is None else bias.double()) - mean.double()) * scale
-    return (weight.double() * scale.view(-1, 1, 1, 1)).float(), offset.float()
+    return weight.double().mul_(scale.view(-1, 1, 1, 1)).float(), offset.float()
 
 
 def _block(graph: Graph, layer: Block, path: str, x: str) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -29,6 +30,18 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
 
     Its metadata holds the classes and how to feed it. Raises JobFailure `export_failed`.
     """
+    content: bytes = _model(net, config).SerializeToString()
+    return content
+
+
+def to_onnx_beside(net: nn.Module, config: ModelConfig, folder: Path) -> Path:
+    """The same with the weights in a file beside it: a large network is not held twice more on its way to the disk."""
+    path = folder / "model.onnx"
+    onnx.save_model(_model(net, config), path, save_as_external_data=True, location="weights")
+    return path
+
+
+def _model(net: nn.Module, config: ModelConfig) -> onnx.ModelProto:
     facts = config.facts
     try:
         model = written(net, facts.shape, len(facts.classes), opset=OPSET)
@@ -36,8 +49,7 @@ def to_onnx(net: nn.Module, config: ModelConfig) -> bytes:
         model = _traced(net, facts.shape)
         _forget_origin(model)
     onnx.helper.set_model_props(model, _properties(config))
-    content: bytes = model.SerializeToString()
-    return content
+    return model
 
 
 def _traced(net: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
