@@ -149,7 +149,10 @@ def test_who_asks_for_plain_text_gets_it_on_a_terminal_too(house: House, variabl
 def test_ctrl_c_leaves_the_job_running_and_says_so(house: House) -> None:
     job = submitted(house)
     house.advance(house.take_up(job.id), step=37)
-    process = start("watch", job.id, env=environment(house))
+    # A job in the background of a shell ignores Ctrl-C, and so would its children.
+    process = start(
+        "watch", job.id, env=environment(house), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     assert process.stdout is not None
     while "37 %" not in process.stdout.readline():
         assert process.poll() is None

@@ -47,7 +47,7 @@ def test_a_job_saved_while_it_trains_ends_here_and_there(
     done = service.submit(spec())
     service.start_worker()
     service.wait(done, "succeeded")
-    running, waiting = service.submit(spec(epochs=60)), service.submit(spec())
+    running, waiting = service.submit(spec(epochs=500)), service.submit(spec())
     service.wait_training(running)
     storage = make_storage(service.settings)
     taken = backup.take(service.database, storage, service.settings, tmp_path / "saved.tar")

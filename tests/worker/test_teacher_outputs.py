@@ -117,10 +117,10 @@ def test_a_job_that_waits_takes_over_when_the_worker_that_labels_dies(service: S
     doomed = service.start_worker()
     service.start_reconciler()
     teacher = trained(service)
-    first = service.submit(slow(teacher, views=200))
+    first = service.submit(slow(teacher, views=400))
     eventually(lambda: labelling(service, first), "the first labels")
     service.start_worker()
-    second = service.submit(slow(teacher, views=200))
+    second = service.submit(slow(teacher, views=400))
     eventually(lambda: said(service, second, "Another job is working out"), "the second waits")
     for member in [*parts.family(doomed.pid), doomed.pid]:
         os.kill(member, signal.SIGKILL)
