@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx2
 
 from stillhouse.client.transport import Transport, pause, unreachable
+from stillhouse.spec.archive import BROKEN
 from stillhouse.spec.errors import BadAnswer, NotFound, RangeNotSatisfiable
 from stillhouse.spec.views import Artifact
 
@@ -190,7 +191,7 @@ def _check_zip(part: Path) -> None:
     try:
         with zipfile.ZipFile(part) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except BROKEN as error:
         raise BadAnswer("The ZIP arrived damaged.", hint="Try again, or fetch the files one by one.") from error
     if damaged is not None:
         raise BadAnswer(f"The ZIP arrived damaged: {damaged} does not match its checksum.", hint="Try again.")

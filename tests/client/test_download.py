@@ -246,6 +246,26 @@ def test_a_cut_bundle_is_fetched_anew_and_a_broken_one_leaves_nothing(house: Hou
     assert [path.name for path in tmp_path.iterdir()] == ["student.zip"]
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_a_bundle_whose_compressed_bytes_are_damaged_is_told_as_such(
+    house: House, job: Job, tmp_path: Path, at: int
+) -> None:
+    """A checksum is only looked at where there is something to unpack: a bent stream fails before."""
+
+    def bend(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+        if "bundle" not in request.url.path:
+            return response
+        with zipfile.ZipFile(tmp_path / "sent.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", SMALL)
+        whole = bytearray((tmp_path / "sent.zip").read_bytes())
+        whole[30 + len("config.json") + at] ^= 0xFF  # the stream comes after a local header of 30 bytes and the name
+        return answer(bytes(whole))
+
+    with house.client(http_transport=Tampering(bend)) as client, pytest.raises(BadAnswer, match="ZIP arrived damaged"):
+        client.jobs.bundle(job, tmp_path / "bent.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["sent.zip"]
+
+
 def test_a_download_without_a_service_is_unreachable(house: House, job: Job, tmp_path: Path) -> None:
     with Client("http://127.0.0.1:9", house.key, retries=0) as client, pytest.raises(Unreachable):
         client.jobs.download(job, tmp_path)
