@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from stillhouse.cli import session
 from stillhouse.cli.arguments import Count
@@ -20,7 +19,9 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show who did what, newest first. Needs a key with the scope admin."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = list(client.audit.list(key=key, action=action, target=target, limit=count))
-    speak.answer(found, lambda: audit_table(found) if found else Text("No entries."))
+    session.ask_list(
+        context,
+        lambda client: client.audit.list(key=key, action=action, target=target, limit=count),
+        audit_table,
+        none="No entries.",
+    )

@@ -33,10 +33,7 @@ def students(
 
 def losses(context: typer.Context, as_json: AsJson = False) -> None:
     """List the losses a job can weigh, and the fields of each."""
-    speak = session.of(context)
-    with speak.client() as client:
-        catalogue = client.losses()
-    speak.answer(catalogue, lambda: catalogue_table(catalogue))
+    session.ask(context, lambda client: client.losses(), catalogue_table)
 
 
 def version(context: typer.Context, as_json: AsJson = False) -> None:

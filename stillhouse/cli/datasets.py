@@ -81,34 +81,27 @@ def list_datasets(
     as_json: AsJson = False,
 ) -> None:
     """List datasets, newest first."""
-    speak = session.of(context)
-    with speak.client() as client:
-        datasets = list(client.datasets.list(deleted=deleted, limit=count))
-    speak.answer(datasets, lambda: datasets_table(datasets) if datasets else Text("No datasets."))
+    session.ask_list(
+        context,
+        lambda client: client.datasets.list(deleted=deleted, limit=count),
+        datasets_table,
+        none="No datasets.",
+    )
 
 
 @app.command("show")
 def show_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = False) -> None:
     """Show one dataset: shape, classes, splits, and what was found when it was stored."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.datasets.get(dataset)
-    speak.answer(found, lambda: dataset_view(found))
+    session.ask(context, lambda client: client.datasets.get(dataset), dataset_view)
 
 
 @app.command("rm")
 def delete_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = False) -> None:
     """Put a dataset no job needs now into the trash. Reports of jobs that ran on it stay."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.datasets.delete(dataset)
-    speak.answer(found, lambda: trashed(found))
+    session.ask(context, lambda client: client.datasets.delete(dataset), trashed)
 
 
 @app.command("restore")
 def restore_dataset(context: typer.Context, dataset: DatasetId, as_json: AsJson = False) -> None:
     """Take a dataset out of the trash."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.datasets.restore(dataset)
-    speak.answer(found, lambda: trashed(found))
+    session.ask(context, lambda client: client.datasets.restore(dataset), trashed)

@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 
 
+_FullId = Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job.")]
+"""Without `last`: what is deleted must be meant."""
+
+
 @app.command("ls")
 def list_jobs(
     context: typer.Context,
@@ -31,46 +35,31 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    speak = session.of(context)
-    with speak.client() as client:
-        wanted, labels = _statuses(status or []), labels_of(label or [])
-        jobs = list(client.jobs.list(status=wanted, name=name, labels=labels, deleted=deleted, limit=count))
-    speak.answer(jobs, lambda: jobs_table(jobs) if jobs else Text("No jobs."))
+    wanted, labels = _statuses(status or []), labels_of(label or [])
+    session.ask_list(
+        context,
+        lambda client: client.jobs.list(status=wanted, name=name, labels=labels, deleted=deleted, limit=count),
+        jobs_table,
+        none="No jobs.",
+    )
 
 
 @app.command("show")
 def show_job(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """Show one job: where it stands, its measured table once it succeeded, its error when it failed."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = job_of(client, job)
-    speak.answer(found, lambda: job_view(found))
+    session.ask(context, lambda client: job_of(client, job), job_view)
 
 
 @app.command("rm")
-def delete_job(
-    context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job.")],
-    as_json: AsJson = False,
-) -> None:
+def delete_job(context: typer.Context, job: _FullId, as_json: AsJson = False) -> None:
     """Put a job that is over into the trash, with its files. Models it made stay."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.jobs.delete(job)
-    speak.answer(found, lambda: trashed(found))
+    session.ask(context, lambda client: client.jobs.delete(job), trashed)
 
 
 @app.command("restore")
-def restore_job(
-    context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job.")],
-    as_json: AsJson = False,
-) -> None:
+def restore_job(context: typer.Context, job: _FullId, as_json: AsJson = False) -> None:
     """Take a job out of the trash."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.jobs.restore(job)
-    speak.answer(found, lambda: trashed(found))
+    session.ask(context, lambda client: client.jobs.restore(job), trashed)
 
 
 @app.command("log")

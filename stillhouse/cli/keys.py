@@ -19,10 +19,11 @@ _KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Id of a key, as `key
 @app.command("me")
 def show_me(context: typer.Context, as_json: AsJson = False) -> None:
     """Show whose key this is and what it may do."""
-    speak = session.of(context)
-    with speak.client() as client:
-        me = client.keys.me()
-    speak.answer(me, lambda: Text(f"project {me.project}\nkey {me.key.id} {me.key.name}\nscope {me.key.scope}"))
+    session.ask(
+        context,
+        lambda client: client.keys.me(),
+        lambda me: Text(f"project {me.project}\nkey {me.key.id} {me.key.name}\nscope {me.key.scope}"),
+    )
 
 
 @app.command("create")
@@ -44,10 +45,7 @@ def create_key(
 @app.command("ls")
 def list_keys(context: typer.Context, count: Count = 20, as_json: AsJson = False) -> None:
     """List keys, newest first, also those that have ended."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = list(client.keys.list(limit=count))
-    speak.answer(found, lambda: keys_table(found))
+    session.ask(context, lambda client: list(client.keys.list(limit=count)), keys_table)
 
 
 @app.command("rotate")

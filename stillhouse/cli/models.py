@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.text import Text
 
 from stillhouse.cli import exits, session
 from stillhouse.cli.arguments import Count, Deleted, as_option
@@ -94,10 +93,9 @@ def list_models(
     as_json: AsJson = False,
 ) -> None:
     """List models, newest first."""
-    speak = session.of(context)
-    with speak.client() as client:
-        models = list(client.models.list(deleted=deleted, limit=count))
-    speak.answer(models, lambda: models_table(models) if models else Text("No models."))
+    session.ask_list(
+        context, lambda client: client.models.list(deleted=deleted, limit=count), models_table, none="No models."
+    )
 
 
 @app.command("show")
@@ -107,25 +105,16 @@ def show_model(
     as_json: AsJson = False,
 ) -> None:
     """Show one model: its network, its data, how to feed it."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.models.get(model)
-    speak.answer(found, lambda: model_view(found))
+    session.ask(context, lambda client: client.models.get(model), model_view)
 
 
 @app.command("rm")
 def delete_model(context: typer.Context, model: ModelId, as_json: AsJson = False) -> None:
     """Put a model that teaches no job now into the trash. Reports that name it stay."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.models.delete(model)
-    speak.answer(found, lambda: trashed(found))
+    session.ask(context, lambda client: client.models.delete(model), trashed)
 
 
 @app.command("restore")
 def restore_model(context: typer.Context, model: ModelId, as_json: AsJson = False) -> None:
     """Take a model out of the trash."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = client.models.restore(model)
-    speak.answer(found, lambda: trashed(found))
+    session.ask(context, lambda client: client.models.restore(model), trashed)

@@ -3,10 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel
@@ -19,6 +19,8 @@ from stillhouse.spec.errors import StillhouseError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 """The `--json` of every command. What it does is read from the session: it counts wherever it stands."""
+
+Found = TypeVar("Found")
 
 # Where nobody looks at a terminal, a line is not broken: programs read it.
 _WIDE = 240
@@ -89,6 +91,27 @@ def of(context: typer.Context) -> Session:
     """The session of a command."""
     session: Session = context.find_root().obj
     return session
+
+
+def ask(
+    context: typer.Context, question: Callable[[Client], Found], view: Callable[[Found], RenderableType | None]
+) -> None:
+    """A whole command that asks the service one thing and prints the answer."""
+    speak = of(context)
+    with speak.client() as client:
+        found = question(client)
+    speak.answer(found, lambda: view(found))
+
+
+def ask_list(
+    context: typer.Context,
+    question: Callable[[Client], Iterable[Found]],
+    table: Callable[[list[Found]], RenderableType],
+    *,
+    none: str,
+) -> None:
+    """The same for a list; `none` stands where it is empty."""
+    ask(context, lambda client: list(question(client)), lambda found: table(found) if found else Text(none))
 
 
 def _console(is_terminal: bool, *, stderr: bool) -> Console:

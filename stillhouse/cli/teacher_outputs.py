@@ -20,10 +20,9 @@ def list_outputs(
     as_json: AsJson = False,
 ) -> None:
     """List kept outputs, newest first: whose they are, their size, and how many jobs read them."""
-    speak = session.of(context)
-    with speak.client() as client:
-        found = list(client.teacher_outputs.list(limit=count))
-    speak.answer(found, lambda: outputs_table(found) if found else Text("No teacher outputs."))
+    session.ask_list(
+        context, lambda client: client.teacher_outputs.list(limit=count), outputs_table, none="No teacher outputs."
+    )
 
 
 @app.command("rm")

@@ -100,7 +100,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def _ask(context: typer.Context, job: str, verb: Callable[[Client, Job], Job]) -> None:
-    speak = session.of(context)
-    with speak.client() as client:
-        found = verb(client, job_of(client, job))
-    speak.answer(found, lambda: Text(clean(f"{found.id} {found.status}: {found.status_text}")))
+    session.ask(
+        context,
+        lambda client: verb(client, job_of(client, job)),
+        lambda found: Text(clean(f"{found.id} {found.status}: {found.status_text}")),
+    )
