@@ -29,6 +29,11 @@ def project_named(session: Session, name: str) -> ProjectRow:
     return row
 
 
+def hold_project(session: Session, project_id: str) -> None:
+    """What comes after this in the transaction happens one after the other in one project, however many ask at once."""
+    session.execute(select(ProjectRow.id).where(ProjectRow.id == project_id).with_for_update(key_share=True))
+
+
 def issue(session: Session, project_id: str, *, name: str, scope: Scope = "write", days: float | None = None) -> str:
     """Make a key and return it. This is the only time it can be read."""
     _, key = make(session, project_id, name=name, scope=scope, days=days)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session
 
-from models import lifecycle, workers
+from models import keys, lifecycle, workers
 from models.base import db_now
 from models.job import JobRow
 from models.lifecycle import Lease
@@ -96,8 +96,7 @@ def make_room(session: Session, project_id: str, *, limit: int) -> None:
 
     Submissions of one project pass here one after the other, so that the limit holds however many come at once.
     """
-    lock = select(ProjectRow.id).where(ProjectRow.id == project_id)
-    session.execute(lock.with_for_update(key_share=True))
+    keys.hold_project(session, project_id)
     count = select(func.count()).where(JobRow.project_id == project_id, JobRow.status == JobStatus.QUEUED)
     waiting = session.execute(count.select_from(JobRow)).scalar_one()
     if waiting >= limit:

@@ -61,6 +61,7 @@ def make(parts: Parts, project_id: str, body: JsonBody) -> NewKey:
 def rotate(parts: Parts, project_id: str, key_id: str, query: RotateQuery) -> NewKey:
     """A key in place of another. Raises NotFound; Conflict when the old one is over or was replaced already."""
     with parts.of(project_id).write() as session:
+        keys.hold_project(session, project_id)
         row = _find(session, project_id, key_id)
         if _over(session, row) or row.replaced_by is not None:
             raise Conflict("The key has ended, or was replaced already.", hint="POST /v1/keys makes a new one.")
@@ -70,6 +71,8 @@ def rotate(parts: Parts, project_id: str, key_id: str, query: RotateQuery) -> Ne
 def revoke(parts: Parts, project_id: str, key_id: str) -> None:
     """End a key for good; harmless when repeated. Raises NotFound; Conflict for the last key with the scope admin."""
     with parts.of(project_id).write() as session:
+        # Two administrators who revoke each other at once would both find the other still there.
+        keys.hold_project(session, project_id)
         row = _find(session, project_id, key_id)
         if row.scope == "admin" and not _over(session, row) and not keys.other_admins(session, row):
             raise Conflict("This is the project's last key with the scope admin.", hint=_FULL)

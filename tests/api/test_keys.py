@@ -1,6 +1,7 @@
 """API keys over HTTP and by the operator's command: made, used, rotated, expired, revoked. On both databases."""
 
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -73,6 +74,22 @@ def test_the_last_administrator_cannot_lock_the_project_out(http: TestClient) ->
     http.post("/v1/keys", json={"name": "second", "scope": "admin"})
     assert http.delete(f"/v1/keys/{mine}").status_code == 204
     assert http.get("/v1/jobs").status_code == 401
+
+
+def test_two_administrators_who_revoke_each_other_at_once_leave_one(
+    http: TestClient, database: Database, project: str
+) -> None:
+    mine = http.get("/v1/keys/me").json()["key"]["id"]
+    other = http.post("/v1/keys", json={"name": "second", "scope": "admin"}).json()["id"]
+    answers = []
+    asking = Thread(target=lambda: answers.append(http.delete(f"/v1/keys/{mine}").status_code))
+    with database.write() as session:
+        keys.hold_project(session, project)
+        keys.revoke(session, other)
+        asking.start()
+        asking.join(1)  # by now it waits for this transaction, or has done what it must not
+    asking.join(60)
+    assert answers == [409]
 
 
 def test_an_expired_key_opens_nothing_on_any_path(
