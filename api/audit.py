@@ -1,7 +1,9 @@
-"""Which requests go into the audit log, and the entry: written before the answer is sent.
+"""Which requests go into the audit log, and the entry: written after the deed and before the answer is sent.
+
+The deed stands by then, whatever comes of the entry: a process that is killed between the two leaves none.
 
 Whatever needs more than the scope read is written down, also when it was refused; what a key may read with that scope
-is not, but for how it was used. A request that is over its rate limit did nothing, and is left out.
+is not, but for how it was used. A request that is over its key's limit did nothing, and is left out.
 """
 
 import structlog

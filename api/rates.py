@@ -1,8 +1,9 @@
 """How often a caller may ask: token buckets, with the headers of the IETF's draft on rate limits.
 
 A process takes tokens from the shared bucket some at a time and spends them without asking anybody, so that a poll
-costs no trip to the broker. Together the processes never spend more than the quota; while the broker is away, each
-counts for itself and so up to the quota each.
+costs no trip to the broker: a hundredth of the quota, 500 at most. What is taken is spent, be it later: after a rest
+a caller may have those few on top of a full bucket. While the broker is away, each process counts for itself and so
+up to the quota each.
 """
 
 import math

@@ -36,7 +36,7 @@ class Weights:
         return len(self.head) + sum(end - start for start, end in self.slices)
 
     def read(self, storage: Storage) -> Iterator[bytes]:
-        """The file. Raises NotFound at once when it has gone meanwhile."""
+        """The file. Raises NotFound when it has gone meanwhile, so that the answer breaks off."""
         yield self.head
         for start, end in self.slices:
             yield from storage.read(self.storage_key, start=start, end=end)
