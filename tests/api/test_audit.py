@@ -109,6 +109,18 @@ def test_the_database_refuses_to_change_or_drop_an_entry(http: TestClient, datab
         assert list(session.scalars(select(AuditRow.action))) == ["create_key"]
 
 
+def test_an_entry_that_cannot_be_stored_costs_nobody_the_answer(
+    http: TestClient, database: Database, post_job: Callable[..., str]
+) -> None:
+    with database.write() as session:
+        session.execute(text("ALTER TABLE audit RENAME TO away"))
+    job_id = post_job()
+    assert http.get(f"/v1/jobs/{job_id}").status_code == 200
+    with database.write() as session:
+        session.execute(text("ALTER TABLE away RENAME TO audit"))
+    assert entries(http) == []
+
+
 def test_only_what_is_old_by_policy_is_let_go(database: Database, project: str) -> None:
     with database.write() as session:
         old = db_now(session) - timedelta(days=401)
