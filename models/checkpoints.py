@@ -13,11 +13,12 @@ from models.checkpoint import CheckpointRow
 from models.job import JobRow
 from models.lifecycle import Lease
 from stillhouse.spec.events import CheckpointSaved
-from stillhouse.spec.states import STUDENT_PHASES, JobStatus
+from stillhouse.spec.states import STUDENT_PHASES, JobStatus, Phase
 
 KEPT = 2
 """Two, so that a damaged one costs an interval and not the job."""
 _NO_ATTEMPT = 2**31 - 1
+_PHASES = tuple(Phase)  # in the order in which a job passes them
 # A failed job keeps its own, so that `retry` goes on from them.
 _NEEDED_NO_MORE = (JobStatus.SUCCEEDED, JobStatus.CANCELLED)
 
@@ -37,14 +38,21 @@ def number_of(file: str) -> int:
     return int(PurePath(file).stem)
 
 
+def place_of(saved: CheckpointSaved, points: int) -> list[int]:
+    """How far a job is there, to be compared as lists are: the same in each attempt, and more at each later step.
+
+    Steps begin anew with each network that is trained; points, told once an epoch, are counted through the whole job.
+    """
+    return [points, _PHASES.index(saved.phase), saved.step]
+
+
 def add(session: Session, lease: Lease, saved: CheckpointSaved, *, storage_key: str, points: int) -> bool:
     """Record a file that is in the storage. False: the lease holds no more.
 
-    One farther than the last clears the count of lost attempts: they were not lost at this place.
+    One farther than any before clears the count of lost attempts: they were not lost at this place. As there are only
+    so many places in a job, one that dies again and again comes to its limit, even when it starts anew each time.
     """
-    last = newest(session, lease.job_id, limit=1)
-    farther = not last or (last[0].phase, last[0].epoch, last[0].step) != (saved.phase, saved.epoch, saved.step)
-    if not lifecycle.progressed(session, lease, farther=farther):
+    if not lifecycle.progressed(session, lease, place_of(saved, points)):
         return False
     session.merge(
         CheckpointRow(

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base
+from models.base import Base, Json
 from models.trashable import Trashable
 from stillhouse.spec.states import FINAL
 
@@ -67,6 +67,8 @@ class JobRow(Trashable, Base):
     """Claims so far. Also the fencing token: a write that names an older attempt changes nothing."""
     lost_attempts: Mapped[int] = mapped_column(default=0)
     """Attempts that ended with their trainer or worker; the limit counts these."""
+    farthest: Mapped[list[int] | None] = mapped_column(Json)
+    """The farthest place a checkpoint was ever kept at (`models.checkpoints.place_of`), since the last `retry`."""
     worker_id: Mapped[str | None] = mapped_column(String(40))
     lease_until: Mapped[datetime | None]
     next_run_at: Mapped[datetime]

@@ -4,7 +4,7 @@ A worker's writes are guarded by its lease: the job's id, the worker's and the a
 that returns False changed nothing: somebody else owns the job now, and what the caller holds must be dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -110,9 +110,13 @@ def drop_finish(session: Session, lease: Lease, reason: str) -> bool:
     return write(session, lease.job_id, note, [*_held(lease), JobRow.wish.is_not(None)], {"wish": None}) is not None
 
 
-def progressed(session: Session, lease: Lease, *, farther: bool) -> bool:
-    """A checkpoint is kept. `farther` than the one before: attempts lost until now were not lost at this place."""
-    values = {"lost_attempts": 0 if farther else JobRow.lost_attempts}
+def progressed(session: Session, lease: Lease, place: Sequence[int]) -> bool:
+    """A checkpoint is kept. At a place farther than any before it: attempts lost until now were not lost there."""
+    row = session.execute(select(JobRow.farthest).where(*_held(lease))).one_or_none()
+    if row is None:
+        return False
+    farther = row.farthest is None or list(place) > row.farthest
+    values = {"lost_attempts": 0, "farthest": list(place)} if farther else {"lost_attempts": JobRow.lost_attempts}
     return _rows(session.execute(update(JobRow).where(*_held(lease)).values(**values))) == 1
 
 

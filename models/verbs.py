@@ -71,7 +71,7 @@ def request_finish(session: Session, job_id: str) -> JobStatus | None:
 
 def request_retry(session: Session, job_id: str) -> JobStatus | None:
     """A job that failed or was cancelled waits for a worker again: the same job, from its checkpoint if it has one."""
-    afresh = {"finished_at": None, "error": None, "lost_attempts": 0}
+    afresh = {"finished_at": None, "error": None, "lost_attempts": 0, "farthest": None}
     move = _waiting(session, "The job is tried again.", afresh)
     status = _ask(session, job_id, {JobStatus.FAILED: move, JobStatus.CANCELLED: move})
     if status is JobStatus.QUEUED:
