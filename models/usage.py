@@ -12,13 +12,16 @@ from models.teacher_output import TeacherOutputRow
 
 
 def stored_bytes(session: Session, project_id: str) -> int:
-    """Bytes of datasets, uploaded models, files and checkpoints of jobs, and kept teacher outputs."""
+    """Bytes of datasets, uploaded models, files and checkpoints of jobs, and kept teacher outputs.
+
+    What lies in the trash counts until it is purged; a purged dataset that reports still name has no file any more.
+    """
     of_jobs = (
         select(func.sum(kind.bytes)).join(JobRow, JobRow.id == kind.job_id).where(JobRow.project_id == project_id)
         for kind in (ArtifactRow, CheckpointRow)
     )
     queries = (
-        select(func.sum(DatasetRow.bytes)).where(DatasetRow.project_id == project_id),
+        select(func.sum(DatasetRow.bytes)).where(DatasetRow.project_id == project_id, DatasetRow.storage_key != ""),
         # A job's models are among its files.
         select(func.sum(ModelRow.bytes)).where(ModelRow.project_id == project_id, ModelRow.job_id.is_(None)),
         select(func.sum(TeacherOutputRow.bytes)).where(TeacherOutputRow.project_id == project_id),

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from core.db import Database
 from core.settings import Settings
 from core.storage import Storage
-from models import datasets, events, holds, jobs, stored_files, trash
+from models import datasets, events, holds, jobs, stored_files, trash, usage
 from models.base import Base, db_now
 from models.dataset import DatasetRow
 from models.idempotency import IdempotencyRow
@@ -92,8 +92,16 @@ def test_a_job_outlives_its_model_with_its_files_and_its_report(shelf: Shelf) ->
 def test_a_dataset_goes_with_its_outputs_and_its_jobs_keep_their_reports(shelf: Shelf) -> None:
     job_id = shelf.job()
     dataset_id = shelf.read(JobRow, job_id).dataset_id
+    with shelf.database.read() as session:
+        before = usage.stored_bytes(session, shelf.house.project)
+        outputs = session.scalars(select(TeacherOutputRow.bytes)).all()
+        freed = session.get_one(DatasetRow, dataset_id).bytes + sum(outputs)
     shelf.delete(DatasetRow, dataset_id)
+    with shelf.database.read() as session:
+        assert usage.stored_bytes(session, shelf.house.project) == before  # the trash counts
     assert shelf.sweep() == 1
+    with shelf.database.read() as session:
+        assert usage.stored_bytes(session, shelf.house.project) == before - freed
     assert not [name for name in shelf.files() if "/datasets/" in name or "teacher-outputs" in name]
     assert shelf.counts()["teacher_output"] == shelf.counts()["teacher_output_use"] == 0
     with shelf.database.read() as session:
