@@ -4,7 +4,7 @@
 
 Each poller keeps a connection and asks for one of the two jobs every so many seconds, with the ETag it knows; each
 stream follows a job's events until it ends. Two jobs on two workers run with them and without them in turns. Printed
-are answers, errors, the time to the first byte of an answer (median, 99th percentile, greatest), and by how much longer
+are answers, errors, the time to a whole answer (median, 99th percentile, greatest), and by how much longer
 the jobs took. Senders are a process of their own, on the same processors as everything else.
 """
 

@@ -23,12 +23,13 @@ class Verdict:
     """Faults done."""
     jobs: int = 0
     right: int = 0
-    """Jobs that ended in the state they should, once, with whole files."""
+    """Jobs that ended in the state they should, with one student. Files are counted in the record, not read."""
     identical: int = 0
     """Of those that should have a student: with the weights of an undisturbed run, bit for bit."""
     compared: int = 0
-    untrue_seconds: float = 0.0
-    """Longest time a job was called running while no process worked on it."""
+    untrue_seconds: float | None = None
+    """Longest time a job was called running while no process was there for it, a frozen one counted as there; None: not
+    watched."""
     wrong: list[str] = field(default_factory=list)
     """What went wrong, in words."""
     notes: list[str] = field(default_factory=list)
