@@ -179,7 +179,9 @@ def _broker(data_dir: Path) -> tuple[Child, str]:
         "daemonize no",
     ]
     config = "\n".join(lines) + "\n"
-    child = Child("broker", [str(get_binary_path()), "-"], dict(os.environ), _log(data_dir, "broker"), config.encode())
+    # No credentials: it asks for nobody's.
+    env = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    child = Child("broker", [str(get_binary_path()), "-"], env, _log(data_dir, "broker"), config.encode())
     return child, f"redis://:{password}@127.0.0.1:{port}/0"
 
 

@@ -1,6 +1,8 @@
-"""What a job leaves behind holds no secret: every row, file, log, answer, message and command line is searched.
+"""What a job leaves behind holds no secret: every row, file, log, answer, message, command line and environment of a
+child is searched.
 
-A whole service of `stillhouse up`, which has no password of a database: SQLite needs none.
+A whole service of `stillhouse up`, on each database. On PostgreSQL its role has a password, and the database goes away
+for a while, because most is written to logs then.
 """
 
 import base64
@@ -9,18 +11,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
 import psutil
 import pytest
-from sqlalchemy import make_url, select
+from sqlalchemy import Connection, create_engine, inspect, make_url
 
 from core.db import Database
-from models.tables import metadata
 from stillhouse.client import Client
 from tests.house import SPEC
 from tests.receiver import Receiver, receiver
@@ -28,6 +32,8 @@ from tests.worker.service import eventually, family, gone
 
 MAY_SHOW = ("client.json", "ready.json", "secret.key")
 """Files whose purpose is to hold a secret, for their owner's eyes alone."""
+MUST_KNOW = ("stillhouse", "api", "api.keys", "models.migrate", "worker", "worker.reconciler")
+"""Modules whose processes open the database and the broker; the pool of Celery is a fork of `worker`."""
 
 
 @pytest.fixture
@@ -42,11 +48,30 @@ def hook() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def up(tmp_path: Path, sqlite_url: str, secrets: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def url(database_url: str, secrets: dict[str, str]) -> Iterator[str]:
+    """The database for the service: on PostgreSQL with a role and a password of its own."""
+    made = make_url(database_url)
+    if made.get_backend_name() == "sqlite":
+        yield database_url
+        return
+    role, password = f"role_{uuid4().hex}", f"p@ss/{uuid4().hex}"
+    secrets |= {"database password": password, "quoted password": quote(password, safe="")}
+    with as_owner(database_url) as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD '{password}' IN ROLE pg_write_all_data")
+        connection.exec_driver_sql(f"GRANT pg_read_all_data TO {role}")
+        connection.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    yield made.set(username=role, password=password).render_as_string(hide_password=False)
+    with as_owner(database_url) as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+
+
+@pytest.fixture
+def up(tmp_path: Path, url: str, secrets: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     env = os.environ | {
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "STILLHOUSE_TRAINER_THREADS": "1",
-        "STILLHOUSE_DATABASE_URL": sqlite_url,
+        "STILLHOUSE_DATABASE_URL": url,
         "STILLHOUSE_SECRET_KEY": secrets["secret key"],
         "STILLHOUSE_OUTBOUND_ALLOW": "127.0.0.0/8",
         "STILLHOUSE_OUTBOUND_HTTP": "true",
@@ -66,32 +91,38 @@ def up(tmp_path: Path, sqlite_url: str, secrets: dict[str, str]) -> Iterator["su
 
 
 def test_nothing_a_job_leaves_behind_holds_a_secret(
-    up: "subprocess.Popen[bytes]", tmp_path: Path, sqlite_url: str, secrets: dict[str, str], hook: Receiver
+    up: "subprocess.Popen[bytes]", tmp_path: Path, database_url: str, secrets: dict[str, str], hook: Receiver
 ) -> None:
     ready = tmp_path / "ready.json"
-    eventually(lambda: ready.exists() or up.poll() is not None, "the service answers")
-    assert ready.exists(), (tmp_path / "up.out").read_text()
-    place = json.loads(ready.read_text())
-    secrets |= {"api key": place["key"], "broker password": broker_password(up)}
-    with Client(place["url"], place["key"]) as client:
-        secrets["made key"] = client.keys.create("second").key
-        secrets["webhook secret"] = client.webhooks.secret().secret.removeprefix("whsec_")
-        job_ids = jobs_of_both_ends(client, hook)
-        eventually(lambda: len(hook.received) >= 2, "the messages arrive")
+    with watched(up.pid) as processes:
+        eventually(lambda: ready.exists() or up.poll() is not None, "the service answers")
+        assert ready.exists(), (tmp_path / "up.out").read_text()
+        place = json.loads(ready.read_text())
+        secrets |= {"api key": place["key"], "broker password": broker_password(up)}
+        with Client(place["url"], place["key"]) as client:
+            secrets["made key"] = client.keys.create("second").key
+            secrets["webhook secret"] = client.webhooks.secret().secret.removeprefix("whsec_")
+            job_ids = jobs_of_both_ends(client, hook)
+            eventually(lambda: len(hook.received) >= 2, "the messages arrive")
+        away = while_the_database_is_away(database_url, place)
         answers = [*read_everything(place, job_ids), *(got.body + repr(got.headers).encode() for got in hook.received)]
-        rows = read_rows(sqlite_url)
-        lines = [" ".join(psutil.Process(pid).cmdline()).encode() for pid in [up.pid, *family(up.pid)] if not gone(pid)]
+        rows = read_rows(database_url)
     os.kill(up.pid, signal.SIGINT)
     up.wait(30)
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in MAY_SHOW]
     # `up` tells its key to the terminal: that is how its user learns it.
     said = (tmp_path / "up.out").read_bytes().replace(place["key"].encode(), b"")
     left = {str(path): path.read_bytes() for path in files if path.name != "up.out"}
-    left |= {"terminal": said, "rows": rows, "answers": b"\n".join(answers), "command lines": b"\n".join(lines)}
+    left |= {"terminal": said, "rows": rows, "answers": b"\n".join(answers), "answers of an outage": away}
+    left |= {f"command line of {command}": command.encode() for command in processes}
+    kept = {command: env for command, env in processes.items() if module_of(command) not in MUST_KNOW}
+    left |= {f"environment of {command}": env for command, env in kept.items()}
     assert len(files) > 10
     found = [(name, what) for name, content in left.items() for what, forms in forms_of(secrets) if forms(content)]
     assert found == []
     assert b"job.succeeded" in left["answers"], "the search looks where the job was"
+    assert {module_of(command) for command in kept} >= {"worker.forkserver", "ingest"}, "the children were seen"
+    assert any("valkey" in command for command in kept), "the broker was seen"
     for name in MAY_SHOW:
         assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.rglob(name)), name
 
@@ -111,6 +142,69 @@ def forms_of(secrets: dict[str, str]) -> Iterator[tuple[str, Any]]:
         if what == "webhook secret":
             forms += [base64.b64decode(secret), base64.b64decode(secret).hex().encode()]
         yield what, lambda content, forms=forms: any(form in content for form in forms)
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[dict[str, bytes]]:
+    """{command line: environment} of each process that descends from `pid` while the block runs."""
+    seen: dict[str, bytes] = {}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            for member in [pid, *family(pid)]:
+                with suppress(psutil.Error):
+                    process = psutil.Process(member)
+                    before, env = process.cmdline(), process.environ()
+                    if before and before == process.cmdline():  # else it became another program meanwhile
+                        seen[" ".join(before)] = repr(env).encode()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def module_of(command: str) -> str:
+    """`api` of `python -m api …`; empty for other programs."""
+    _, _, rest = command.partition(" -m ")
+    return rest.partition(" ")[0]
+
+
+def while_the_database_is_away(url: str, place: dict[str, str]) -> bytes:
+    """What the API answers then. SQLite does not go away."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return b""
+    name = make_url(url).database
+    with httpx2.Client(base_url=place["url"], headers={"Authorization": f"Bearer {place['key']}"}) as http:
+
+        def ready() -> int:
+            return http.get("/readyz").status_code
+
+        with as_owner(url, "postgres") as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            connection.exec_driver_sql(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+            eventually(lambda: ready() == 503, "the outage is seen")
+            answers = [http.get("/v1/jobs"), http.get("/readyz"), http.post("/v1/jobs", json=SPEC)]
+            connection.exec_driver_sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert {answer.status_code for answer in answers} == {503}
+        eventually(lambda: ready() == 200, "the database is back")
+    return b"\n".join(answer.content + repr(answer.headers).encode() for answer in answers)
+
+
+@contextmanager
+def as_owner(url: str, database: str | None = None) -> Iterator[Connection]:
+    """A connection of the superuser, to the test's database or to another."""
+    made = make_url(url)
+    engine = create_engine(made.set(database=database or made.database), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 def broker_password(up: "subprocess.Popen[bytes]") -> str:
@@ -148,10 +242,12 @@ def read_everything(place: dict[str, str], job_ids: list[str]) -> Iterator[bytes
 
 
 def read_rows(url: str) -> bytes:
+    """Every row of every table there is, as text."""
     database, found = Database(url), []
-    with database.read() as session:
-        for table in metadata.sorted_tables:
-            found += [repr(tuple(row)) for row in session.execute(select(table))]
+    with database.engine.connect() as connection:
+        for table in inspect(connection).get_table_names():
+            for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"'):
+                found += [value if isinstance(value, bytes) else repr(value).encode() for value in row]
     database.close()
-    assert len(found) > 20
-    return "\n".join(found).encode()
+    assert len(found) > 200
+    return b"\n".join(found)
