@@ -51,7 +51,7 @@ def make(parts: Parts, project_id: str, body: JsonBody) -> NewKey:
     try:
         wanted = KeyRequest.model_validate_json(body.raw)
     except ValidationError as error:
-        wrong = field_errors(error, body.value)[:MAX_ERRORS]
+        wrong = field_errors(error, body.value, KeyRequest)[:MAX_ERRORS]
         raise Invalid("The description of the key is not valid.", errors=wrong) from None
     with parts.of(project_id).write() as session:
         made = keys.make(session, project_id, name=wanted.name, scope=wanted.scope, days=wanted.expires_in_days)

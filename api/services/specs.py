@@ -60,7 +60,7 @@ def parse_spec(body: JsonBody) -> JobSpec:
     try:
         return JobSpec.model_validate_json(body.raw)
     except ValidationError as error:
-        wrong = field_errors(error, body.value)
+        wrong = field_errors(error, body.value, JobSpec)
         count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
         raise InvalidSpec(f"The spec is not valid: {count} to mend.", errors=wrong[:MAX_ERRORS]) from None
 

@@ -258,7 +258,7 @@ def checked_spec(spec: JobSpec | Mapping[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(given)
     except ValidationError as error:
-        wrong = field_errors(error, given)
+        wrong = field_errors(error, given, JobSpec)
         count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
         raise InvalidSpec(f"The job spec is wrong in {count}.", errors=wrong) from error
 

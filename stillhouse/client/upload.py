@@ -57,7 +57,7 @@ def check_options(options: type[Contract], given: Mapping[str, Any]) -> None:
     except ValidationError as error:
         wrong = [
             FieldError(pointer=f"?{e.pointer.split('/')[1]}", code=e.code, detail=e.detail)
-            for e in field_errors(error, given)
+            for e in field_errors(error, given, options)
         ]
         raise Invalid("The upload's options are wrong.", errors=wrong) from error
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stillhouse.spec.errors import FieldError
+from stillhouse.spec.spelling import meant
 
 _CODES = {
     "extra_forbidden": "unknown_field",
@@ -20,21 +21,29 @@ _CODES = {
     "model_type": "not_an_object",
     "model_attributes_type": "not_an_object",
 }
+_COMPARED = 20
+"""Wrong fields for which the one that was meant is looked for: a body may hold many thousands."""
 
 
-def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
-    """Translate `error`, raised on the parsed JSON `given`. Values are not repeated: they may be secret."""
+def field_errors(error: ValidationError, given: Any, model: type[BaseModel]) -> list[FieldError]:
+    """Translate `error`, raised by `model` on the parsed JSON `given`. Values are not repeated: they may be secret."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
     for item in error.errors(include_url=False, include_input=False):
         field, item = _field_of_a_rule(item)
-        pointer = _pointer(item["loc"], given, item["type"]) + "".join(f"/{step}" for step in field)
+        steps = _steps(item["loc"], given, item["type"])
+        pointer = _pointer(steps) + "".join(f"/{step}" for step in field)
         auto = item["type"] == "literal_error" and item.get("ctx", {}).get("expected") == "'auto'"
         code = _CODES.get(item["type"], item["type"])
-        found.setdefault(pointer, []).append((code, _sentence(item), auto))
+        if code == "unknown_field" and len(found) < _COMPARED:
+            sentence = _no_such_field(steps, given, model)
+        else:
+            sentence = _sentence(item)
+        found.setdefault(pointer, []).append((code, sentence, auto))
+    above = _above(found)
     return [
         _merged(pointer, entries)
         for pointer, entries in found.items()
-        if not _only_a_consequence(pointer, entries, found)
+        if not (pointer in above and _follows_from_others(entries))
     ]
 
 
@@ -48,10 +57,19 @@ def _field_of_a_rule(item: Any) -> tuple[list[str], Any]:
     return [field], {**item, "msg": sentence}
 
 
-def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
+def _no_such_field(steps: list[int | str], given: Any, model: type[BaseModel]) -> str:
+    name = meant(steps, given, model)
+    return "There is no such field." if name is None else f"There is no such field; did you mean {name}?"
+
+
+def _pointer(steps: Iterable[int | str]) -> str:
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+def _steps(loc: Iterable[int | str], given: Any, kind: str) -> list[int | str]:
     """Keep the steps of `loc` that exist in the input; the others are pydantic's names for members of a union."""
     steps = list(loc)
-    out: list[str] = []
+    out: list[int | str] = []
     here: Any = given
     for position, step in enumerate(steps):
         last = position == len(steps) - 1
@@ -59,8 +77,8 @@ def _pointer(loc: Iterable[int | str], given: Any, kind: str) -> str:
             here = here[step]
         elif not (last and kind == "missing"):
             continue
-        out.append(str(step).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{step}" for step in out)
+        out.append(step)
+    return out
 
 
 def _has(container: Any, step: int | str) -> bool:
@@ -95,11 +113,19 @@ def _merged(pointer: str, entries: list[tuple[str, str, bool]]) -> FieldError:
     return FieldError(pointer=pointer, code=code, detail=sentence)
 
 
-def _only_a_consequence(pointer: str, entries: list[tuple[str, str, bool]], found: Iterable[str]) -> bool:
+def _follows_from_others(entries: list[tuple[str, str, bool]]) -> bool:
     """A list is reported too short (and not `auto`) when its items were refused, an object no number when one of its
     fields was: the entries below suffice."""
-    follows = all(auto or code == "too_short" or code.endswith("_type") for code, _, auto in entries)
-    return follows and any(other.startswith(f"{pointer}/") for other in found)
+    return all(auto or code == "too_short" or code.endswith("_type") for code, _, auto in entries)
+
+
+def _above(pointers: Iterable[str]) -> set[str]:
+    """All pointers that lead to one of these. Each is met once: there may be many thousands."""
+    above: set[str] = set()
+    for pointer in pointers:
+        while (pointer := pointer.rpartition("/")[0]) and pointer not in above:
+            above.add(pointer)
+    return above
 
 
 def parameter_errors(items: Iterable[Any]) -> list[FieldError]:

@@ -72,7 +72,7 @@ def test_a_wrong_spec_is_told_field_by_field_with_its_line(say: Here, tmp_path: 
     assert said.out == ""
     lines = said.err.splitlines()
     assert lines[0] == "Error: The job spec is wrong in 2 fields."
-    assert lines[1] == f"  {path}:5 /student/hiden: There is no such field."
+    assert lines[1] == f"  {path}:5 /student/hiden: There is no such field; did you mean hidden?"
     assert lines[2].startswith(f"  {path}:6 /temperature: ")
 
 

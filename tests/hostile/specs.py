@@ -71,6 +71,7 @@ CASES: list[Case] = [
     field("more than a body may have", b" " * 1_100_000, "", code="too_large", status=413),
     # Fields
     wrong("20,000 unknown fields", "/k", "unknown_field", **{f"k{i}": i for i in range(20_000)}),
+    wrong("60,000 layers of text", "/student/hidden/0", "int_type", student={"name": "mlp", "hidden": ["a"] * 60_000}),
     wrong("a field of Object.prototype", "/__proto__", "unknown_field", __proto__={"admin": True}),
     wrong("a field of a megabyte", "/x", "unknown_field", **{"x" * 900_000: 1}),
     wrong("a class of Python", "/student", "unknown_choice", student={"name": "__class__"}),

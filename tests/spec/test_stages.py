@@ -23,7 +23,7 @@ def refused(**changes: Any) -> dict[str, str]:
     given = BARE | changes
     with pytest.raises(ValidationError) as caught:
         JobSpec.model_validate(given)
-    return {error.pointer: error.detail for error in field_errors(caught.value, given)}
+    return {error.pointer: error.detail for error in field_errors(caught.value, given, JobSpec)}
 
 
 def test_stages_resolve_without_any_auto_and_share_the_epochs_among_those_that_leave_them_open() -> None:

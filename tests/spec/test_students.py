@@ -38,7 +38,7 @@ def refused(student: Any) -> dict[str, str]:
     given = written().model_dump(mode="json") | {"student": student}
     with pytest.raises(ValidationError) as caught:
         JobSpec.model_validate(given)
-    return {error.pointer: error.detail for error in field_errors(caught.value, given)}
+    return {error.pointer: error.detail for error in field_errors(caught.value, given, JobSpec)}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""An unknown field is answered with the one that was meant, where one is like it."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from stillhouse.spec import JobSpec
+from stillhouse.spec.keys import KeyRequest
+from stillhouse.spec.problems import field_errors
+
+SPEC: dict[str, Any] = {
+    "teacher": {"train": {"architecture": {"name": "mlp", "hidden": [4]}}},
+    "dataset": {"builtin": "digits"},
+    "student": {"name": "mlp", "hidden": [4]},
+}
+MLP = {"name": "mlp", "hidden": [4]}
+
+
+def told(given: Any, model: type[BaseModel] = JobSpec) -> dict[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(given)
+    return {error.pointer: error.detail for error in field_errors(caught.value, given, model)}
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "meant"),
+    [
+        ({"prority": 3}, "/prority", "priority"),
+        ({"student": {"name": "mlp", "hiden": [3]}}, "/student/hiden", "hidden"),
+        ({"student": {"budget": {"sizemb": 1}}}, "/student/budget/sizemb", "size_mb"),
+        (
+            {"student": {"budget": {"size_mb": 1}, "candidates": [{**MLP, "hiden": 1}]}},
+            "/student/candidates/0/hiden",
+            None,
+        ),
+        ({"teacher": {"train": {"architecture": MLP, "epoch": 3}}}, "/teacher/train/epoch", "epochs"),
+        ({"losses": [{"kind": "ce", "label_smothing": 0.1}]}, "/losses/0/label_smothing", "label_smoothing"),
+        ({"losses": [{"kind": "kd", "label_smothing": 0.1}]}, "/losses/0/label_smothing", None),
+        ({"TEMPERATURE": 3}, "/TEMPERATURE", "temperature"),
+        ({"training": {"Batch-Size": 3}}, "/training/Batch-Size", "batch_size"),
+        ({"training": {"bananas": 1}}, "/training/bananas", None),
+        ({"temprature": 3, "temperature": 4}, "/temprature", None),
+    ],
+)
+def test_the_field_that_was_meant_is_one_of_that_place_and_kind_and_not_given(
+    change: dict[str, Any], place: str, meant: str | None
+) -> None:
+    says = "There is no such field." if meant is None else f"There is no such field; did you mean {meant}?"
+    assert told(SPEC | change) == {place: says}
+
+
+def test_other_bodies_are_answered_the_same_way() -> None:
+    assert told({"name": "x", "expires_in_day": 3}, KeyRequest) == {
+        "/expires_in_day": "There is no such field; did you mean expires_in_days?"
+    }
+
+
+def test_a_secret_written_where_a_name_belongs_is_not_repeated_beside_its_pointer() -> None:
+    secret = "sk_live_temperature_4eC39HqLyjWDarjtT1zdp7dc"
+    assert told(SPEC | {secret: 1, "temperature_": "sk_live_4eC39"}) == {
+        f"/{secret}": "There is no such field.",
+        "/temperature_": "There is no such field; did you mean temperature?",
+    }
+
+
+@pytest.mark.parametrize("steps", [{"temperature" * 90_000: 1}, {"student": {"name": "mlp", "student": {"name": {}}}}])
+def test_wild_names_have_no_meaning(steps: dict[str, Any]) -> None:
+    assert all("mean" not in detail for detail in told(SPEC | steps).values())
+
+
+def test_of_thousands_of_unknown_fields_only_the_first_are_compared() -> None:
+    details = list(told(SPEC | {f"temperatur{n}": 1 for n in range(1000)}).values())
+    assert [("did you mean" in detail) for detail in details] == [True] * 20 + [False] * 980
+
+
+def test_tens_of_thousands_of_wrong_values_are_each_told_and_the_list_they_are_in_is_not() -> None:
+    """With each compared to each this takes many minutes."""
+    details = told(SPEC | {"student": {"name": "mlp", "hidden": ["a"] * 60_000}})
+    assert list(details) == [f"/student/hidden/{n}" for n in range(60_000)]
