@@ -188,6 +188,7 @@ def _report(
         stages=reporter.stage_times(),
         epochs_run=epochs,
         layer_pairs=layers_compared(stages),
+        teacher_outputs=spec.teacher_outputs,
         device=_device_name(data.x.device),
         environment=_environment(),
         warnings=[*warnings(spec, data, rows), *exported.notes, *notes],

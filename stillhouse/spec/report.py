@@ -5,6 +5,7 @@ from pydantic import Field
 from stillhouse.spec.base import View
 from stillhouse.spec.facts import Split
 from stillhouse.spec.students import Architecture
+from stillhouse.spec.teacher_outputs import TeacherOutputs
 
 
 class Latency(View):
@@ -123,6 +124,8 @@ class Report(View):
     """Epochs each stage really ran (early stopping may end one)."""
     layer_pairs: dict[str, list[LayersCompared]] = Field(default_factory=dict)
     """Kind of each loss that looks at layers → those it compared."""
+    teacher_outputs: TeacherOutputs | None = None
+    """As resolved: how the teacher's outputs reached the student, and why so. None in older reports."""
     device: str
     environment: dict[str, str] = Field(default_factory=dict)
     """Versions of what made the numbers."""

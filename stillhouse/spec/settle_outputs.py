@@ -2,6 +2,8 @@
 `resolve`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from stillhouse.spec.base import AUTO, concrete
 from stillhouse.spec.errors import FieldError
@@ -26,12 +28,18 @@ _VIEWS, _TOP_K = "/teacher_outputs/views", "/teacher_outputs/top_k"
 def settle_outputs(
     spec: JobSpec, facts: DataFacts, limits: Limits, known: Known
 ) -> tuple[TeacherOutputs, list[FieldError]]:
-    """`teacher_outputs` without its `auto`, and what is wrong with it. All else in `spec` is settled already."""
+    """`teacher_outputs` without its `auto`, and what is wrong with it. All else in `spec` is settled already.
+
+    The reason is worked out anew whatever stood there, so that it is true of every resolved spec.
+    """
     given = spec.teacher_outputs
     wrong = list(_wrong(spec, facts, limits))
-    if wrong or given.views != AUTO:
+    if wrong:
         return given, wrong
-    return given.model_copy(update={"views": _chosen(spec, facts, limits, known)}), []
+    views, reason = _chosen(spec, facts, limits, known)
+    if given.views not in (AUTO, views):
+        views, reason = given.views, f"The spec asks for it; auto would be {views}. {reason}"
+    return given.model_copy(update={"views": views, "reason": reason}), []
 
 
 def only_live(spec: JobSpec) -> str | None:
@@ -48,12 +56,32 @@ def only_live(spec: JobSpec) -> str | None:
     return None
 
 
-def relative_cost(spec: JobSpec, facts: DataFacts, known: Known) -> float | None:
-    """What a pass of the teacher costs, in passes of the student: by multiply-adds where those of all networks are
-    known, else by parameters. None: nothing is known."""
+@dataclass(frozen=True)
+class PassCosts:
+    """What a pass of the teacher and one of the student cost for one row."""
+
+    teacher: int
+    student: int
+    unit: str
+    """multiply-adds where those of all networks are known, else parameters."""
+
+    @property
+    def relative(self) -> float:
+        """The teacher's pass in passes of the student."""
+        return self.teacher / max(1, self.student)
+
+    def __str__(self) -> str:
+        return (
+            f"A pass of the teacher counts {self.teacher:,} {self.unit}, one of the student {self.student:,}: "
+            f"{self.relative:.3g} times as many"
+        )
+
+
+def pass_costs(spec: JobSpec, facts: DataFacts, known: Known) -> PassCosts | None:
+    """Both costs; a mean over shifts is as many passes as there are shifts. None: nothing is known of the teacher."""
     student = architecture_of(spec.student)
     if spec.teacher.of_itself:
-        return 1.0
+        return PassCosts(student.macs(facts), student.macs(facts), "multiply-adds")
     nets: list[Architecture | None] = []
     parameters: list[int] = []
     for _, member, held in with_known(spec.teacher, known):
@@ -66,8 +94,9 @@ def relative_cost(spec: JobSpec, facts: DataFacts, known: Known) -> float | None
         parameters.append(held.parameters if held is not None else net.parameters(facts))  # type: ignore[union-attr]
     passes = (2 * spec.teacher.mean_over_shifts + 1) ** 2
     if all(net is not None for net in nets):
-        return passes * sum(net.macs(facts) for net in nets if net is not None) / max(1, student.macs(facts))
-    return passes * sum(parameters) / max(1, student.parameters(facts))
+        macs = sum(net.macs(facts) for net in nets if net is not None)
+        return PassCosts(passes * macs, student.macs(facts), "multiply-adds")
+    return PassCosts(passes * sum(parameters), student.parameters(facts), "parameters")
 
 
 def moves(augmentation: Augmentation) -> bool:
@@ -75,17 +104,31 @@ def moves(augmentation: Augmentation) -> bool:
     return augmentation != Augmentation()
 
 
-def _chosen(spec: JobSpec, facts: DataFacts, limits: Limits, known: Known) -> int | str:
-    fit = most_views(facts.rows["train"], len(facts.classes), spec.teacher_outputs.top_k, limits.max_outputs_bytes)
-    if only_live(spec) or fit == 0:
-        return "live"
+def _chosen(spec: JobSpec, facts: DataFacts, limits: Limits, known: Known) -> tuple[int | Literal["live"], str]:
+    """What `auto` is, and why."""
+    rows, classes, top_k = facts.rows["train"], len(facts.classes), spec.teacher_outputs.top_k
+    fit = most_views(rows, classes, top_k, limits.max_outputs_bytes)
+    if why := only_live(spec):
+        return "live", f"{why}: the teacher works along."
+    if fit == 0:
+        needed, limit = output_bytes(rows, classes, 1, top_k), limits.max_outputs_bytes
+        return "live", f"One view would take {needed:,} bytes, and {limit:,} are allowed here: the teacher works along."
     if not moves(spec.training.augmentation):
-        return 1
-    cost = relative_cost(spec, facts, known)
-    if cost is not None and cost <= LIVE_UP_TO and spec.teacher_outputs.top_k is None:
-        return "live"
+        return 1, "Without augmentation every epoch shows the same rows: one view of each is kept."
     epochs = [concrete(stage.epochs) for stage in _asking(spec) if _of_outputs(stage)]
-    return min(USUAL_VIEWS, fit, max(epochs, default=1))
+    views = min(USUAL_VIEWS, fit, max(epochs, default=1))
+    costs = pass_costs(spec, facts, known)
+    if costs is None:
+        return views, f"What a pass of the teacher costs is not known: {_kept(views)}."
+    if costs.relative > LIVE_UP_TO:
+        return views, f"{costs}, and more than {LIVE_UP_TO:g} are too many to ask in every epoch: {_kept(views)}."
+    if top_k is not None:
+        return views, f"{costs}, few enough to ask in every epoch, but top_k keeps outputs: {_kept(views)}."
+    return "live", f"{costs}, and up to {LIVE_UP_TO:g} are few enough to ask in every epoch: the teacher works along."
+
+
+def _kept(views: int) -> str:
+    return "one view is kept" if views == 1 else f"{views} views are kept"
 
 
 def _wrong(spec: JobSpec, facts: DataFacts, limits: Limits) -> Iterator[FieldError]:

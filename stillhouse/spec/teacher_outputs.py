@@ -25,6 +25,9 @@ class TeacherOutputs(Contract):
     """Of each row keep the k largest outputs and, as one number, the sum of all others (the log-sum-exp of their
     logits at the temperature of the losses). kd, reverse-kl and jsd then compare k + 1 probabilities, exactly; nothing
     is renormalised. For many classes. None: keep all."""
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+    """Why `views` is what it is, with the two costs where they were compared. The service writes it into the resolved
+    spec and the report, over whatever stands here."""
 
 
 def output_bytes(rows: int, classes: int, views: int, top_k: int | None) -> int:

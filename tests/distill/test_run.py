@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -279,6 +280,15 @@ def test_an_augmented_job_has_its_teacher_work_live(digits_file: Path, tmp_path:
     assert "labelling" not in job.phases()
     assert list((tmp_path / "cache").iterdir()) == []
     assert job.series("distilling/loss_kd")[-1] < job.series("distilling/loss_kd")[0]
+    told = Report.model_validate_json((job.output / "report.json").read_text()).teacher_outputs
+    assert told is not None
+    assert told.views == "live"
+    assert told.reason is not None
+    teacher, student = job.spec.teacher.members[0].train, job.spec.student
+    assert teacher is not None
+    facts = read_dataset(digits_file).facts
+    costs = (teacher.architecture.macs(facts), student.macs(facts))
+    assert re.findall(r"counts ([\d,]+) .* student ([\d,]+):", told.reason) == [tuple(f"{n:,}" for n in costs)]
 
 
 @pytest.mark.parametrize(

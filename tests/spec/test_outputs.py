@@ -6,7 +6,7 @@ import pytest
 
 from stillhouse.spec import DataFacts, Limits, resolve
 from stillhouse.spec.errors import InvalidSpec
-from stillhouse.spec.settle_outputs import LIVE_UP_TO, USUAL_VIEWS, relative_cost
+from stillhouse.spec.settle_outputs import LIVE_UP_TO, USUAL_VIEWS, pass_costs
 from stillhouse.spec.students import Mlp
 from stillhouse.spec.teacher_outputs import most_top_k, most_views, output_bytes
 from tests.spec.test_resolve import DIGITS, TABLE, held, written, wrong
@@ -24,6 +24,12 @@ MANY = DataFacts(
 
 def views(facts: DataFacts = DIGITS, *, limits: Limits | None = None, teachers: Any = (), **changes: Any) -> Any:
     return resolve(written(**changes), facts, limits or Limits(), teachers=teachers).teacher_outputs.views
+
+
+def reason(*, limits: Limits | None = None, teachers: Any = (), **changes: Any) -> str:
+    found = resolve(written(**changes), DIGITS, limits or Limits(), teachers=teachers).teacher_outputs.reason
+    assert found is not None
+    return found
 
 
 def test_without_augmentation_there_is_one_view() -> None:
@@ -46,7 +52,9 @@ def test_a_cheap_teacher_works_along() -> None:
     assert views(teacher=cheap, training=CROPPED) == "live"
     assert views(teacher=dear, training=CROPPED) == 8
     spec = resolve(written(teacher=cheap), DIGITS, Limits())
-    assert relative_cost(spec, DIGITS, ()) == LIVE_UP_TO == 1.5
+    costs = pass_costs(spec, DIGITS, ())
+    assert costs is not None
+    assert costs.relative == LIVE_UP_TO == 1.5
     assert views(teacher={"previous": {}}, training=CROPPED) == "live"
     smallest = {"train": {"architecture": {"name": "mlp", "hidden": [6]}}}
     assert views(teacher=smallest, training=CROPPED) == "live"
@@ -60,6 +68,29 @@ def test_of_a_held_teacher_the_network_counts_and_of_several_the_sum() -> None:
     members = {"ensemble": {"members": [MODEL, {"train": {"architecture": {"name": "mlp", "hidden": [40]}}}]}}
     assert views(teacher=members, training=CROPPED, teachers=(small, None)) == "live"
     assert views(teacher=members, training=CROPPED, teachers=(large, None)) == 8
+
+
+def test_the_resolved_spec_says_why_with_the_two_costs_compared() -> None:
+    # A pass of h hidden units takes h · (64 + 10) multiply-adds; the student has 32 of them.
+    cheap = {"train": {"architecture": {"name": "mlp", "hidden": [48]}}}
+    dear = {"train": {"architecture": {"name": "mlp", "hidden": [64]}}}
+    kept, live = reason(teacher=dear, training=CROPPED), reason(teacher=cheap, training=CROPPED)
+    assert "teacher counts 4,736 multiply-adds, one of the student 2,368: 2 times" in kept
+    assert kept.endswith("8 views are kept.")
+    assert "teacher counts 3,552 multiply-adds, one of the student 2,368: 1.5 times" in live
+    assert live.endswith("the teacher works along.")
+    assert "top_k keeps outputs: 8 views" in reason(teacher=cheap, training=CROPPED, teacher_outputs={"top_k": 2})
+    assert "not known" in reason(teacher=MODEL, training=CROPPED)
+    assert "Without augmentation" in reason()
+    assert "averaged teacher" in reason(teacher={"ema": {}})
+    assert "and 39 are allowed" in reason(training=CROPPED, limits=Limits(max_outputs_bytes=39))
+
+
+def test_a_reason_the_client_writes_is_replaced_and_what_it_asks_for_is_set_beside_what_auto_would_be() -> None:
+    asked = {"views": 4, "reason": "because"}
+    assert reason(training=CROPPED, teacher_outputs=asked).startswith("The spec asks for it; auto would be 8. A pass")
+    same = reason(training=CROPPED, teacher_outputs={"views": 8, "reason": "because"})
+    assert same == reason(training=CROPPED)
 
 
 @pytest.mark.parametrize(
