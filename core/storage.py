@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import BaseError
@@ -20,7 +21,18 @@ from core.settings import Settings
 from stillhouse.spec.errors import NotFound, Unavailable
 
 CHUNK_BYTES = 1024 * 1024
-_TEMPORARY = re.compile(r"\..+\.part|\.probe-\d+")
+_TEMPORARY = re.compile(r"\..+\.part|\.probe-\w+")
+# An object store that stands still this long, or is not reached in so many tries, is away. Callers with time to spare
+# try again by themselves; the others say so to whoever waits for them.
+_STALL = timedelta(seconds=30)
+_CONNECT = timedelta(seconds=5)
+_RETRIES: Any = {
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=20),
+    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2), "base": 2},
+}
+# A whole request may take as long as its bytes need: a large file, or a reader who is slow.
+_WHOLE_REQUEST = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +154,7 @@ class LocalStorage:
                         key=path.relative_to(self.root).as_posix(),
                         bytes=found.st_size,
                         modified=datetime.fromtimestamp(found.st_mtime, UTC),
-                        temporary=_TEMPORARY.fullmatch(name) is not None,
+                        temporary=_is_temporary(name),
                     )
 
     def move(self, key: str, to: str) -> None:
@@ -171,7 +183,7 @@ class LocalStorage:
 
     def check(self) -> None:
         """Prove that the folder can be written."""
-        probe = self.root / f".probe-{os.getpid()}"
+        probe = self.root / _probe()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"ok")
@@ -199,10 +211,11 @@ class ObjectStorage:
     """Objects in S3, GCS or Azure."""
 
     def __init__(self, url: str, *, endpoint: str | None = None) -> None:
+        client: Any = {"timeout": _WHOLE_REQUEST, "read_timeout": _STALL, "connect_timeout": _CONNECT}
         options: dict[str, Any] = {}
         if endpoint is not None:
-            options = {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}
-        self._store = from_url(url, **options)
+            options, client["allow_http"] = {"endpoint": endpoint}, endpoint.startswith("http://")
+        self._store = from_url(url, client_options=client, retry_config=_RETRIES, **options)
 
     def put(self, key: str, source: Path) -> None:
         """Upload; an object appears whole or not at all."""
@@ -253,12 +266,12 @@ class ObjectStorage:
             raise Unavailable("The storage does not answer.") from error
 
     def entries(self) -> Iterator[Entry]:
-        """List the bucket; an object is there whole or not at all."""
+        """List the bucket; an object is there whole or not at all, so that only a check leaves one half done."""
         try:
             for batch in obstore.list(self._store):
                 for item in batch:
-                    modified = item["last_modified"]
-                    yield Entry(key=item["path"], bytes=item["size"], modified=modified, temporary=False)
+                    key, modified = item["path"], item["last_modified"]
+                    yield Entry(key=key, bytes=item["size"], modified=modified, temporary=_is_temporary(key))
         except (BaseError, OSError) as error:
             raise Unavailable("The storage does not answer.") from error
 
@@ -290,7 +303,7 @@ class ObjectStorage:
 
     def check(self) -> None:
         """Prove that the bucket can be written."""
-        key = f".probe-{os.getpid()}"
+        key = _probe()
         try:
             obstore.put(self._store, key, b"ok")
             obstore.delete(self._store, key)
@@ -298,6 +311,15 @@ class ObjectStorage:
             raise Unavailable(
                 "The object store cannot be written.", hint="Check its address, bucket and credentials."
             ) from error
+
+
+def _probe() -> str:
+    """A name nobody else takes: processes on several machines may have one number."""
+    return f".probe-{uuid4().hex}"
+
+
+def _is_temporary(key: str) -> bool:
+    return _TEMPORARY.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def _opened_below(path: Path) -> BinaryIO:

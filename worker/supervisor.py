@@ -15,10 +15,11 @@ from core.db import Database, is_outage
 from core.settings import Settings
 from core.storage import Storage
 from models import lifecycle, queue
-from models.lifecycle import Lease
+from models.lifecycle import Lease, Note
 from models.scheduling import Machine
 from stillhouse.spec.errors import JobFailure, Unavailable
 from stillhouse.spec.events import Failed, Finished
+from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import JobError
 from worker import checkpoints, memory_limit, record, staging
 from worker.checkpoints import Vault
@@ -28,10 +29,19 @@ from worker.folder import AttemptFolder, attempt_folder, trim_cache
 from worker.lease import Heart
 from worker.lifeline import kill_group
 from worker.outputs import Desk
-from worker.staging import Staged
+from worker.staging import Staged, StoredFile
 from worker.trainers import ForkServer, TrainerLost
 
 log = structlog.get_logger()
+
+_STORE_SECONDS = 600
+"""How long results wait for a storage that is away. Then the attempt is lost; another goes on from the checkpoint."""
+_STORE_PAUSE_SECONDS = 2
+_WAITING = Note(
+    type="log",
+    level="warning",
+    message="The results cannot be stored now. The job keeps its place, and it is tried again.",
+)
 
 
 class Supervisor:
@@ -168,16 +178,51 @@ class Supervisor:
     def _publish(self, lease: Lease, staged: Staged, finished: Finished) -> Failed | Died | Stop | None:
         """Store the results and record them with the success. None when that is done."""
         try:
-            stored = staging.store(self._storage, staged, lease, finished)
+            stored = self._store(lease, staged, finished)
         except Unavailable as error:
             return Died(str(error.detail))
         except JobFailure as failure:
             return Failed(code=failure.code, detail=failure.detail, hint=failure.hint)
+        if isinstance(stored, Stop):
+            return stored
         if self._write(lease, lambda s: record.success(s, lease, staged, finished, stored)):
             return None
         if self._may_drop(lease):
             self._storage.delete_prefix(staging.prefix_of(staged.project_id, lease))
         return Stop.CANCELLED
+
+    def _store(self, lease: Lease, staged: Staged, finished: Finished) -> list[StoredFile] | Stop:
+        """Into the storage. One that is away is tried again while the results are wanted: hours of work are in them.
+
+        Raises JobFailure, and Unavailable when it stays away.
+        """
+        until, told = time.monotonic() + _STORE_SECONDS, False
+        while True:
+            try:
+                return staging.store(self._storage, staged, lease, finished)
+            except Unavailable:
+                if (stop := self._unwanted(lease)) is not None:
+                    return stop
+                if time.monotonic() > until:
+                    raise
+            if not told:
+                told = self._write(lease, lambda s: lifecycle.add_event(s, lease.job_id, _WAITING, lease=lease))
+            time.sleep(_STORE_PAUSE_SECONDS)
+
+    def _unwanted(self, lease: Lease) -> Stop | None:
+        """Why the results need not be stored now; None: they are to be."""
+        if self._heart.lost:
+            return Stop.LEASE_LOST
+        try:
+            with self._database.read() as session:
+                status = lifecycle.status_under(session, lease)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return None
+        if status is JobStatus.CANCELLING:
+            return Stop.CANCELLED
+        return Stop.PUT_ASIDE if status is JobStatus.PAUSING or self._draining() else None
 
     def _may_drop(self, lease: Lease) -> bool:
         """True when the result was not recorded: a newer attempt owns the job, or it was cancelled.

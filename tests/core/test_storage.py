@@ -1,37 +1,23 @@
 """Storage in a folder and in an S3-compatible store: the same promises."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from core.settings import Settings
 from core.storage import LocalStorage, Storage, make_storage, sha256_of
 from stillhouse.spec.errors import NotFound, Unavailable
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    """A real HTTP server that speaks S3."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+from tests.object_store import CREDENTIALS, ObjectStore
 
 
 @pytest.fixture(params=["folder", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    if request.param == "folder":
-        return make_storage(Settings(data_dir=tmp_path))
-    endpoint = request.getfixturevalue("s3_endpoint")
-    for name, value in {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    bucket = tmp_path.name.replace("_", "-")[:60].strip("-").lower()
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
-    return make_storage(Settings(storage_url=f"s3://{bucket}/prefix", storage_endpoint=endpoint))
+def storage_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def storage(tmp_path: Path, storage_settings: dict[str, str]) -> Storage:
+    return make_storage(Settings.model_validate({"data_dir": tmp_path} | storage_settings))
 
 
 @pytest.fixture
@@ -96,15 +82,52 @@ def test_a_prefix_is_deleted_and_its_neighbours_stay(storage: Storage, file: Pat
     assert next(storage.read("jobs/1/a10/x"))
 
 
+def test_files_are_listed_with_their_sizes_and_moved(storage: Storage, file: Path) -> None:
+    for key in ("projects/a/x", "projects/a/y.onnx"):
+        storage.put(key, file)
+    storage.move("projects/a/x", "quarantine/projects/a/x")
+    storage.move("projects/a/x", "quarantine/projects/a/x")  # it is gone already
+    found = {entry.key: (entry.bytes, entry.temporary) for entry in storage.entries()}
+    whole = (file.stat().st_size, False)
+    assert found == {"projects/a/y.onnx": whole, "quarantine/projects/a/x": whole}
+    assert (storage.size("projects/a/x"), storage.size("projects/a/y.onnx")) == (None, whole[0])
+
+
+def test_the_file_of_a_check_whose_process_died_is_temporary(storage: Storage, file: Path) -> None:
+    storage.put(f".probe-{12345}", file)
+    assert [entry.temporary for entry in storage.entries()] == [True]
+
+
+def test_a_store_that_went_away_is_told_and_found_again(
+    s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    storage = make_storage(Settings.model_validate(s3.new_bucket()))
+    storage.put("k", file)
+    s3.stop()
+    try:
+        for ask in (
+            lambda: storage.put("k", file), lambda: storage.size("k"), lambda: storage.delete("k"), storage.check,
+            lambda: list(storage.read("k")), lambda: list(storage.entries()), lambda: storage.move("k", "l"),
+            lambda: storage.fetch("k", tmp_path / "cache"), lambda: storage.delete_prefix("k"),
+        ):  # fmt: skip
+            with pytest.raises(Unavailable):
+                ask()
+        assert not list(tmp_path.glob("cache/*"))
+    finally:
+        s3.start()
+    assert b"".join(storage.read("k")) == file.read_bytes()
+
+
 def test_a_working_storage_passes_its_check(storage: Storage) -> None:
     storage.check()
 
 
-def test_a_store_without_its_bucket_fails_its_check(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    storage = make_storage(Settings(storage_url="s3://no-such-bucket", storage_endpoint=s3_endpoint))
+def test_a_store_without_its_bucket_fails_its_check(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    storage = make_storage(Settings(storage_url="s3://no-such-bucket", storage_endpoint=s3.endpoint))
     with pytest.raises(Unavailable):
         storage.check()
 

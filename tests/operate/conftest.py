@@ -1,4 +1,4 @@
-"""A project with files, on each database."""
+"""A project with files, on each database and each kind of storage."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +10,25 @@ from sqlalchemy import create_engine, make_url
 from core.db import Database
 from core.settings import Settings
 from tests.house import House
-from tests.shelf import Shelf
+from tests.shelf import PLACES, Shelf
 from tests.worker.hooked import Hooked
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Runs the test once on each."""
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture
+def database_kind(place: tuple[str, str]) -> str:
+    return place[0]
+
+
+@pytest.fixture
+def storage_kind(place: tuple[str, str]) -> str:
+    return place[1]
 
 
 @pytest.fixture
@@ -35,7 +52,10 @@ def second_postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_elsewhere(tmp_path: Path) -> dict[str, str]:
-    """Variables of another, empty service."""
+def sqlite_elsewhere(tmp_path: Path, storage_settings: dict[str, str]) -> dict[str, str]:
+    """Variables of another, empty service, with the same kind of storage."""
     folder = tmp_path / "elsewhere"
-    return {"STILLHOUSE_DATA_DIR": str(folder), "STILLHOUSE_DATABASE_URL": f"sqlite:///{folder / 'stillhouse.db'}"}
+    env = {"STILLHOUSE_DATA_DIR": str(folder), "STILLHOUSE_DATABASE_URL": f"sqlite:///{folder / 'stillhouse.db'}"}
+    if storage_settings:
+        env["STILLHOUSE_STORAGE_URL"] = storage_settings["storage_url"] + "-elsewhere"
+    return env

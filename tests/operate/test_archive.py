@@ -24,6 +24,12 @@ def database_url(sqlite_url: str) -> str:
 
 
 @pytest.fixture
+def storage_kind() -> str:
+    """And whichever storage."""
+    return "folder"
+
+
+@pytest.fixture
 def elsewhere(tmp_path: Path) -> Settings:
     """Another, empty service."""
     return Settings(

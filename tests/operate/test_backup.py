@@ -26,13 +26,16 @@ from tests.worker.service import environment
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, storage_settings: dict[str, str]) -> Settings:
     """Another service, migrated and empty: the backup may come from the same kind of database or from the other."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     else:
         url = request.getfixturevalue("second_postgres_url")
-    return Settings(data_dir=tmp_path / "elsewhere", database_url=url, secret_key="s" * 32)
+    given = {"data_dir": tmp_path / "elsewhere", "database_url": url, "secret_key": "s" * 32} | storage_settings
+    if storage_settings:
+        given["storage_url"] = storage_settings["storage_url"] + "-elsewhere"
+    return Settings.model_validate(given)
 
 
 PLACEHOLDERS = {"k", "none"}

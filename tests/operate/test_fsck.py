@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from core.storage import LocalStorage
 from models import trash
 from models.artifact import ArtifactRow
 from models.base import db_now
@@ -30,22 +29,20 @@ def job(shelf: Shelf) -> str:
     return shelf.job()
 
 
-def check(shelf: Shelf, **options: bool) -> Found:
-    return fsck.check(shelf.database, shelf.storage, shelf.house.settings.work_dir, **options)
+def check(shelf: Shelf, *, aged: bool = False, **options: bool) -> Found:
+    """What fsck finds; `aged`: when all files have been there long enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        if aged:
+            patch.setattr(fsck, "GRACE", timedelta(seconds=-5))
+        return fsck.check(shelf.database, shelf.storage, shelf.house.settings.work_dir, **options)
 
 
 def kinds(found: Found) -> list[str]:
     return sorted(problem.kind for problem in found.problems)
 
 
-def root(shelf: Shelf) -> Path:
-    assert isinstance(shelf.storage, LocalStorage)
-    return shelf.storage.root
-
-
-def age(path: Path, *, hours: float = 2) -> None:
-    then = time.time() - hours * 3600
-    os.utime(path, (then, then))
+def content(shelf: Shelf, key: str) -> bytes:
+    return b"".join(shelf.storage.read(key))
 
 
 def key_of(shelf: Shelf, job: str, name: str) -> str:
@@ -54,9 +51,7 @@ def key_of(shelf: Shelf, job: str, name: str) -> str:
 
 
 def test_nothing_is_wrong_with_a_service_in_order(shelf: Shelf, job: str) -> None:
-    for path in root(shelf).rglob("*"):
-        age(path)
-    found = check(shelf, deep=True)
+    found = check(shelf, aged=True, deep=True)
     assert (found.ok, found.problems, found.files, found.rows) == (True, (), 4, 5)
 
 
@@ -64,27 +59,25 @@ def test_a_file_without_a_row_is_moved_aside_once_it_is_old(shelf: Shelf, job: s
     shelf.put("projects/p/orphan", b"123")
     assert check(shelf, repair=True).ok  # the row may be about to be committed
     assert "projects/p/orphan" in shelf.files()
-    age(root(shelf) / "projects/p/orphan")
-    found = check(shelf)
+    found = check(shelf, aged=True)
     assert (found.ok, kinds(found), found.problems[0].key) == (False, ["orphan"], "projects/p/orphan")
     assert "projects/p/orphan" in shelf.files()
-    assert check(shelf, repair=True).ok
-    assert (root(shelf) / QUARANTINE / "projects/p/orphan").read_bytes() == b"123"
-    assert check(shelf).problems == ()
+    assert check(shelf, aged=True, repair=True).ok
+    assert "projects/p/orphan" not in shelf.files()
+    assert content(shelf, f"{QUARANTINE}projects/p/orphan") == b"123"
+    assert check(shelf, aged=True).problems == ()
 
 
 def test_files_of_what_is_being_purged_are_no_orphans_and_may_be_gone(shelf: Shelf, job: str) -> None:
     with shelf.database.write() as session:
         session.execute(update(JobRow).values(purging_at=db_now(session), deleted_at=db_now(session)))
-    for path in root(shelf).rglob("*"):
-        age(path)
-    (root(shelf) / key_of(shelf, job, "report.json")).unlink()
-    assert check(shelf).problems == ()
+    shelf.storage.delete(key_of(shelf, job, "report.json"))
+    assert check(shelf, aged=True).problems == ()
 
 
 def test_a_lost_file_is_told_by_every_row_that_names_it(shelf: Shelf, job: str) -> None:
     weights = key_of(shelf, job, "model.safetensors")
-    (root(shelf) / weights).unlink()
+    shelf.storage.delete(weights)
     found = check(shelf)
     assert kinds(found) == ["missing", "missing"]
     assert not found.ok
@@ -98,12 +91,12 @@ def test_a_lost_file_is_told_by_every_row_that_names_it(shelf: Shelf, job: str) 
 
 def test_what_was_lost_and_is_there_again_is_used_again(shelf: Shelf, job: str) -> None:
     key = shelf.read(DatasetRow, shelf.read(JobRow, job).dataset_id).storage_key
-    content = (root(shelf) / key).read_bytes()
-    (root(shelf) / key).unlink()
+    lost = content(shelf, key)
+    shelf.storage.delete(key)
     check(shelf, repair=True)
-    shelf.put(key, b"another"[: len(content)])
+    shelf.put(key, b"another"[: len(lost)])
     assert check(shelf).problems == ()  # not what was lost
-    shelf.put(key, content)
+    shelf.put(key, lost)
     found = check(shelf)
     assert kinds(found) == ["found"]
     check(shelf, repair=True)
@@ -111,9 +104,8 @@ def test_what_was_lost_and_is_there_again_is_used_again(shelf: Shelf, job: str) 
 
 
 def test_a_truncated_file_is_found_by_its_size_and_changed_bytes_by_their_digest(shelf: Shelf, job: str) -> None:
-    report, weights = (root(shelf) / key_of(shelf, job, name) for name in ("report.json", "model.safetensors"))
-    report.write_bytes(b"{")
-    weights.write_bytes(b"w3ights")
+    shelf.put(key_of(shelf, job, "report.json"), b"{")
+    shelf.put(key_of(shelf, job, "model.safetensors"), b"w3ights")
     shallow, deep = check(shelf), check(shelf, deep=True)
     assert kinds(shallow) == ["damaged"]
     assert "1 bytes, not 2" in shallow.problems[0].what
@@ -127,23 +119,20 @@ def test_outputs_that_are_lost_are_forgotten_as_they_can_be_made_again(shelf: Sh
     with shelf.database.read() as session:
         key = session.scalars(select(TeacherOutputRow.storage_key)).one()
     assert key is not None
-    (root(shelf) / key).unlink()
+    shelf.storage.delete(key)
     assert kinds(check(shelf, repair=True)) == ["missing"]
     assert shelf.counts()["teacher_output"] == shelf.counts()["teacher_output_use"] == 0
     assert check(shelf).problems == ()
 
 
 def test_what_a_dead_process_left_half_written_is_removed_once_it_is_old(shelf: Shelf, job: str) -> None:
-    part = root(shelf) / "projects/p/.x.123.part"
-    cached = shelf.house.settings.work_dir / "cache/models/y.123.part"
-    for path in (part, cached):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half")
+    part, cached = "projects/p/.x.123.part", shelf.house.settings.work_dir / "cache/models/y.123.part"
+    shelf.put(part, b"half")
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half")
     assert check(shelf, repair=True).problems == ()
-    age(part)
-    age(cached)
-    assert kinds(check(shelf, repair=True)) == ["temporary", "temporary"]
-    assert not part.exists()
+    assert kinds(check(shelf, aged=True, repair=True)) == ["temporary", "temporary"]
+    assert part not in shelf.files()
     assert not cached.exists()
 
 
@@ -175,7 +164,7 @@ def test_the_exit_status_and_the_json_say_what_was_found(shelf: Shelf, job: str)
     clean = run(shelf)
     assert (clean.returncode, clean.stderr) == (0, "")
     assert "nothing is wrong" in clean.stdout
-    (root(shelf) / key_of(shelf, job, "report.json")).unlink()
+    shelf.storage.delete(key_of(shelf, job, "report.json"))
     wrong = run(shelf, "--json")
     said = json.loads(wrong.stdout)
     assert (wrong.returncode, said["ok"]) == (1, False)

@@ -20,9 +20,25 @@ from models.model import ModelRow
 from models.teacher_output import TeacherOutputRow
 from stillhouse.spec.errors import Unavailable
 from tests.house import House
-from tests.shelf import Shelf
+from tests.shelf import PLACES, Shelf
 from tests.worker.hooked import Hooked
 from worker.retention import sweep
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture
+def database_kind(place: tuple[str, str]) -> str:
+    return place[0]
+
+
+@pytest.fixture
+def storage_kind(place: tuple[str, str]) -> str:
+    return place[1]
 
 
 @pytest.fixture
