@@ -20,6 +20,7 @@ from stillhouse.spec.errors import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    QueueFull,
     RateLimited,
     ServerFault,
     StillhouseError,
@@ -78,7 +79,7 @@ def _headers(error: StillhouseError) -> dict[str, str]:
         # RFC 6750 §3.1.
         needed = error.errors[0].code.removeprefix("needs_")
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
-    if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
+    if isinstance(error, RateLimited | QueueFull) and error.retry_after_seconds is not None:
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, Unavailable):
         return {"Retry-After": str(RETRY_SECONDS)}

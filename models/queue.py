@@ -3,8 +3,10 @@
 `models.scheduling` says whose turn it is; here it is asked, and answered under a lock.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, text, update
@@ -22,6 +24,9 @@ from stillhouse.spec.views import QueuePlace
 
 _CLAIMING = 0x5717_0001
 """PostgreSQL's advisory lock of those who claim. Any number, but of nothing else."""
+_LOOKS_BACK = timedelta(hours=1)
+_NO_PACE_SECONDS = 600
+"""How soon to look again at a queue that has not moved for an hour: nothing says when it will."""
 _TURN = func.coalesce(JobRow.turn_at, JobRow.created_at)
 _COLUMNS = (
     JobRow.id,
@@ -100,11 +105,23 @@ def make_room(session: Session, project_id: str, *, limit: int) -> None:
     count = select(func.count()).where(JobRow.project_id == project_id, JobRow.status == JobStatus.QUEUED)
     waiting = session.execute(count.select_from(JobRow)).scalar_one()
     if waiting >= limit:
-        raise QueueFull(
-            f"{waiting:,} jobs of the project wait for a worker, as many as may.",
-            hint="Submit again when some have been taken up, or cancel some. "
-            "The operator's setting is STILLHOUSE_LIMITS__MAX_QUEUED_JOBS.",
-        )
+        raise _full(session, project_id, waiting)
+
+
+def _full(session: Session, project_id: str, waiting: int) -> QueueFull:
+    """Places become free as workers take jobs up, so the pace of that says when one may be."""
+    since = db_now(session) - _LOOKS_BACK
+    count = select(func.count()).where(JobRow.project_id == project_id, JobRow.started_at > since)
+    taken = session.execute(count.select_from(JobRow)).scalar_one()
+    seconds = math.ceil(_LOOKS_BACK.total_seconds() / taken) if taken else _NO_PACE_SECONDS
+    pace = f"took up {taken:,} of its jobs in the last hour" if taken else "took up none of its jobs in the last hour"
+    error = QueueFull(
+        f"{waiting:,} jobs of the project wait for a worker, as many as may.",
+        hint=f"Workers {pace}: submit again in {seconds:,} s, or cancel some that wait. "
+        "The operator's setting is STILLHOUSE_LIMITS__MAX_QUEUED_JOBS.",
+    )
+    error.retry_after_seconds = seconds
+    return error
 
 
 def _one_at_a_time(session: Session) -> None:

@@ -123,7 +123,7 @@ class Transport:
                 rest = pause(attempt)
             else:
                 busy = response.status_code in RETRIED and response.status_code not in accepted
-                if last or not (busy and repeatable):
+                if last or not (busy and repeatable) or _is_too_long(response):
                     return response
                 response.close()
                 rest = pause(attempt, response)
@@ -179,18 +179,26 @@ def pause(attempt: int, response: httpx2.Response | None = None) -> float:
 
 def retry_after(response: httpx2.Response) -> float | None:
     """Seconds the Retry-After header asks for, from 0 to a bound; None without a readable one. RFC 9110 §10.2.3."""
+    asked = _asked_for(response)
+    return None if asked is None else min(max(asked, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _is_too_long(response: httpx2.Response) -> bool:
+    """A full queue may ask for many minutes: whoever waits should hear of it now."""
+    return response.status_code == 429 and (_asked_for(response) or 0.0) > LONGEST_RETRY_AFTER_SECONDS
+
+
+def _asked_for(response: httpx2.Response) -> float | None:
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        seconds = float(value[:9])
-    else:
-        try:
-            moment = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime.now(UTC)).total_seconds()
 
 
 def unreachable(url: str, error: httpx2.RequestError) -> Unreachable:

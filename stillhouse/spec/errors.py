@@ -20,7 +20,7 @@ StillhouseError
 │   └── IdempotencyMismatch     422  same key, another body
 ├── RateLimited                 429  too many requests or uploads; Retry-After says when
 ├── QuotaExceeded               429  the project may not have more of this; waiting alone does not help
-├── QueueFull                   429  as many jobs of the project wait as may
+├── QueueFull                   429  as many jobs of the project wait as may; Retry-After says when to look again
 ├── Unavailable                 503  the database, broker or storage does not answer
 ├── ServerFault                 500  our mistake; the request id finds it in the log
 ├── Unreachable                 –    raised by the client alone: no answer came
@@ -187,6 +187,8 @@ class QuotaExceeded(StillhouseError):
 
 class QueueFull(StillhouseError):
     code, status, title = "queue_full", 429, "As many jobs wait as may"
+    retry_after_seconds: int | None = None
+    """When a place may be free, by the pace of the last hour."""
 
 
 class Unavailable(StillhouseError):

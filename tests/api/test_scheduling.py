@@ -84,11 +84,17 @@ def test_a_submission_beyond_the_limit_is_refused_until_one_is_taken_up(
         refused = http.post(path, json=SPEC if path == "/v1/jobs" else None)
         assert (refused.status_code, refused.json()["code"]) == (429, "queue_full"), path
         assert "STILLHOUSE_LIMITS__MAX_QUEUED_JOBS" in refused.json()["hint"]
+        assert refused.headers["retry-after"] == "600", "nothing was taken up, so nothing says when"
     # What was accepted is told again, and what would run is still worked out.
     assert http.post("/v1/jobs", json=SPEC, headers={"Idempotency-Key": "k"}).json()["id"] == last.json()["id"]
     assert http.post("/v1/jobs?validate_only=true", json=SPEC).status_code == 200
     take_up(database)
     submit(http)
+    take_up(database)
+    submit(http)
+    refused = http.post("/v1/jobs", json=SPEC)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1800"), "two in the last hour"
+    assert "took up 2 of its jobs" in refused.json()["hint"]
 
 
 @pytest.mark.parametrize("priority", ["urgent", 101, -101, 1.5, True, None])

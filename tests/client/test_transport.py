@@ -104,6 +104,13 @@ def test_a_server_cannot_make_the_client_wait_for_ever(rests: list[float], asked
     assert rests == [60.0]
 
 
+def test_a_limit_that_asks_for_minutes_is_told_at_once(rests: list[float]) -> None:
+    client, asked = playing([busy(429, Retry_After="600"), good])
+    with pytest.raises(StillhouseError):
+        client.version()
+    assert (len(asked), rests) == (1, [])
+
+
 @pytest.mark.parametrize("nonsense", ["soon", "-5", "", "٣"])
 def test_a_retry_after_nobody_can_read_is_ignored(rests: list[float], nonsense: str) -> None:
     client, _ = playing([lambda: httpx2.Response(503, headers=[(b"retry-after", nonsense.encode())]), good])
