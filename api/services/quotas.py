@@ -1,11 +1,12 @@
 """What a project may still take: uploads by the hour, and bytes in the storage."""
 
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from api import rates
 from api.auth import Caller
 from api.parts import Parts
-from models import usage
+from models import keys, usage
 from stillhouse.spec.errors import QuotaExceeded
 from stillhouse.spec.views import Usage
 
@@ -18,10 +19,23 @@ def count_upload(parts: Parts, request: Request) -> Caller:
 
 
 def check_room(parts: Parts, project_id: str, bytes: int) -> None:
-    """Raises QuotaExceeded when `bytes` more are more than the project may store."""
-    limit = parts.settings.limits.max_storage_bytes
+    """Raises QuotaExceeded when `bytes` more are more than the project may store, as it looks now."""
     with parts.of(project_id).read() as session:
-        stored = usage.stored_bytes(session, project_id)
+        _check(parts, session, project_id, bytes)
+
+
+def take_room(parts: Parts, session: Session, project_id: str, bytes: int) -> None:
+    """`bytes` more may be recorded in this transaction. Raises QuotaExceeded.
+
+    Uploads of one project pass here one after the other, and each counts what those before it have recorded: so the
+    limit holds however many come at once.
+    """
+    keys.hold_project(session, project_id)
+    _check(parts, session, project_id, bytes)
+
+
+def _check(parts: Parts, session: Session, project_id: str, bytes: int) -> None:
+    limit, stored = parts.settings.limits.max_storage_bytes, usage.stored_bytes(session, project_id)
     if stored + bytes > limit:
         raise QuotaExceeded(
             f"The project stores {stored:,} bytes; {bytes:,} more would be above its limit of {limit:,}.",

@@ -33,10 +33,12 @@ def keep(
 
     Raises QuotaExceeded, Unavailable and what the database raises; nothing is left then.
     """
-    quotas.check_room(parts, project_id, file.stat().st_size)
+    size = file.stat().st_size
+    quotas.check_room(parts, project_id, size)  # before it is copied; for good below
     try:
         parts.storage.put(key, file)
         with parts.of(project_id).write() as session:
+            quotas.take_room(parts, session, project_id, size)
             return add(session)
     except BaseException:
         _drop_unless_recorded(parts, project_id, key, find)
