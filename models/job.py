@@ -8,8 +8,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Json
 from models.trashable import Trashable
-from stillhouse.spec.states import FINAL
+from stillhouse.spec.states import ACTIVE, FINAL
 
+_ACTIVE = ", ".join(f"'{status.value}'" for status in sorted(ACTIVE))
 _FINAL = ", ".join(f"'{status.value}'" for status in sorted(FINAL))
 
 
@@ -36,7 +37,8 @@ class JobRow(Trashable, Base):
             postgresql_where=text("deleted_at IS NOT NULL"),
         ),
         CheckConstraint(f"(status IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished_iff_final"),
-        CheckConstraint("status NOT IN ('running', 'cancelling') OR lease_until IS NOT NULL", name="active_has_lease"),
+        # On SQLite `pausing` is held to it by triggers (migration 20261124_14).
+        CheckConstraint(f"status NOT IN ({_ACTIVE}) OR lease_until IS NOT NULL", name="active_has_lease"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

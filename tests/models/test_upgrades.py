@@ -12,10 +12,10 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, select, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from core.db import Database
-from models import migrate, schema
+from models import lifecycle, migrate, schema
 from models.tables import metadata
 
 NEWER = "29990101_01"
@@ -69,10 +69,12 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def run(url: str, statements: Any) -> None:
     engine = create_engine(url)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
 
 
 def history() -> list[str]:
@@ -130,6 +132,32 @@ def test_no_step_takes_from_the_release_before_what_it_needs(empty_url: str) -> 
                 filled = column["nullable"] or column["default"] is not None
                 assert filled or (name in old and not old[name]["nullable"]), (revision, table, name)
         before = after
+
+
+def test_a_pausing_job_that_nobody_holds_gets_a_lease_that_is_over_and_none_can_come_again(empty_url: str) -> None:
+    command.upgrade(migrate.config(empty_url), "20261124_13")
+    for statements in WRITTEN_BEFORE.values():
+        run(empty_url, statements)
+    run(empty_url, ["UPDATE job SET status = 'pausing', attempt = 1"])
+    command.upgrade(migrate.config(empty_url), "head")
+    database = Database(empty_url)
+    with database.write() as session:
+        assert lifecycle.expired(session) == [("job_1", 1)]
+        assert lifecycle.take_back(session, "job_1", 1, limit=3, retry_seconds=1)
+    with database.read() as session:
+        assert session.execute(text("SELECT status FROM job")).scalar_one() == "paused"
+    database.close()
+    for statement in ("status = 'pausing'", "status = 'running'"):
+        with pytest.raises(IntegrityError, match="active_has_lease"):
+            run(empty_url, [f"UPDATE job SET {statement}"])
+    run(empty_url, [f"UPDATE job SET status = 'pausing', lease_until = '{NOW}'"])
+    with pytest.raises(IntegrityError, match="active_has_lease"):
+        run(empty_url, ["UPDATE job SET lease_until = NULL"])
+    copied = WRITTEN_BEFORE["20261124_01"][4].replace("job_1", "job_2").replace("'queued'", "'pausing'")
+    with pytest.raises(IntegrityError, match="active_has_lease"):
+        run(empty_url, [copied])
+    command.downgrade(migrate.config(empty_url), "20261124_13")
+    run(empty_url, [copied])
 
 
 def test_many_processes_migrate_at_once_and_all_are_content(empty_url: str) -> None:
