@@ -6,6 +6,7 @@ The pool process is the supervisor. It imports no torch; its trainer runs in a p
 import mmap
 import os
 import signal
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -46,12 +47,30 @@ class Station:
             self.heart,
             worker_id=self.worker_id,
             machine=machine,
-            draining=lambda: _draining[0] == 1,
+            draining=lambda: self._leaving or _draining[0] == 1,
         )
+        self._leaving = False
 
     def open(self) -> None:
         """Begin to beat; the first beat registers the worker."""
         self.heart.start()
+
+    def work(self) -> None:
+        """Work until nothing is left for this process. Raises SystemExit when it was told to leave meanwhile.
+
+        SIGTERM may come to this very process: a service manager signals every process of a group. Its job is then
+        handed back as when the whole worker stops. While it has none, Celery's own handler ends it at once.
+        """
+        idle = signal.signal(signal.SIGTERM, self._leave)
+        try:
+            self.supervisor.work()
+        finally:
+            signal.signal(signal.SIGTERM, idle)
+        if self._leaving:
+            raise SystemExit(0)  # the pool starts another in its place, unless it ends too
+
+    def _leave(self, _number: int, _frame: FrameType | None) -> None:
+        self._leaving = True
 
     def close(self) -> None:
         """Leave in order."""
@@ -92,4 +111,4 @@ def _drain(**_: Any) -> None:
 def distill(job_id: object) -> None:
     """The doorbell rang, for this job when it was new: there is work, and turns say which."""
     if _station is not None:
-        _station.supervisor.work()
+        _station.work()

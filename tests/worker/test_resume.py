@@ -44,7 +44,7 @@ def wait_checkpoint(service: Service, job_id: str, *, phase: str = "distilling",
     """A recorded checkpoint of that phase and attempt."""
 
     def found() -> CheckpointRow | None:
-        assert service.job(job_id).finished_at is None, service.messages(job_id)
+        assert service.job(job_id).finished_at is None
         return next((c for c in recorded(service, job_id) if c.phase == phase and c.attempt == attempt), None)
 
     try:
@@ -264,6 +264,29 @@ def test_a_worker_told_to_stop_writes_a_checkpoint_and_hands_the_job_back(servic
     assert service.wait(job_id, "succeeded", "failed").attempt == 2
     assert went_on(service, job_id)
     assert_as_undisturbed(service, job_id, body)
+
+
+def test_a_pool_process_told_to_stop_hands_its_job_back_and_another_takes_its_place(service: Service) -> None:
+    service.settings = service.settings.model_copy(update={"checkpoint_seconds": 3600.0})
+    worker = service.start_worker()
+    service.start_reconciler()
+    body = spec(**LONG)
+    job_id = service.submit(body)
+    service.wait_training(job_id)
+    first = parts.pool_process(worker)
+    for pid in (first, parts.fork_server(worker), parts.trainer(worker)):
+        os.kill(pid, signal.SIGTERM)
+    job = service.wait(job_id, "succeeded", "failed")
+    assert (job.status, job.attempt, job.lost_attempts) == ("succeeded", 2, 0)
+    assert went_on(service, job_id)
+    second = parts.pool_process(worker)
+    assert second != first
+    assert_as_undisturbed(service, job_id, body)
+    # One that has nothing to do ends at once, and leaves no worker on record that is none.
+    os.kill(second, signal.SIGTERM)
+    eventually(lambda: gone(second), "it ends")
+    eventually(lambda: parts.pool_process(worker) != second, "another takes its place")
+    assert worker.poll() is None
 
 
 def test_a_trainer_that_does_not_stop_in_time_is_stopped_all_the_same(service: Service) -> None:
