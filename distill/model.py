@@ -94,6 +94,12 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file as 64 hex digits, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _check(net: nn.Module, weights: dict[str, Tensor]) -> None:
     expected = net.state_dict()
     if odd := sorted(expected.keys() ^ weights.keys()):

@@ -54,8 +54,8 @@ def publish(
     `export_mismatch`.
     """
     student = models[0]
-    for net in (teacher.net, *(model.net for model in models)):
-        net.cpu()  # where ONNX Runtime is held against it
+    for model in models:
+        model.net.cpu()  # where ONNX Runtime is held against it
     folder = OutputFolder(output)
     with reporter.phase(Phase.EXPORTING, steps=2):
         folder.write(WEIGHTS, "weights", student.weights)
@@ -136,7 +136,7 @@ def _teacher_times(
         if not teacher.exportable:
             raise failed("it is a black box")
         with tempfile.TemporaryDirectory() as folder:  # a large teacher is not held beside its session
-            file = to_onnx_beside(teacher.net, student, Path(folder))  # rows as the student's
+            file = to_onnx_beside(teacher.net.cpu(), student, Path(folder))  # rows as the student's
             give_back()
             session = Session(file)
         give_back()

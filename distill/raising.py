@@ -73,31 +73,43 @@ class Nursery:
 class Entrant:
     """A teacher before it is ready: a fresh network and how to train it, or one that came in files."""
 
-    net: nn.Module
     recipe: TrainTeacher | None
+    fresh: nn.Module | None
     ready: Teacher | None
     series: str | None
 
+    @property
+    def net(self) -> nn.Module:
+        """The network, loaded if it was not yet."""
+        found = self.ready.net if self.ready is not None else self.fresh
+        assert found is not None  # one of the two is there
+        return found
 
-def entrants(spec: JobSpec, nursery: Nursery, folder: Path | None) -> list[Entrant]:
-    """Those that will teach, none of them trained yet. Raises JobFailure when one cannot be loaded."""
+
+def entrants(spec: JobSpec, nursery: Nursery, folder: Path | None, sha256: Sequence[str | None]) -> list[Entrant]:
+    """Those that will teach, none of them trained yet. `sha256` are the digests of weights that are known. Raises
+    JobFailure when the files of one are not there or do not fit the data."""
     out = []
     several = spec.teacher.ensemble is not None
     for position, member in enumerate(spec.teacher.members):
         series = f"{Phase.TRAINING_TEACHER}-{position}" if several else None
         if member.train is not None:
             net = nursery.fresh(member.train.architecture, stream="teacher", seed=concrete(member.train.seed))
-            out.append(Entrant(net, member.train, None, series))
+            out.append(Entrant(member.train, net, None, series))
         else:
             own = folder / str(position) if several and folder is not None else folder
             batch = concrete(spec.training.batch_size)
-            teacher = stored(own, nursery.data, member.label_map, batch=batch, reporter=nursery.reporter)
-            out.append(Entrant(teacher.net, None, teacher, series))
+            known = sha256[position] if sha256 else None
+            teacher = stored(own, nursery.data, member.label_map, known, batch=batch, reporter=nursery.reporter)
+            out.append(Entrant(None, None, teacher, series))
     return out
 
 
 def graduate(spec: JobSpec, nursery: Nursery, candidates: Sequence[Entrant]) -> Teacher:
     """Train on the labels those that are not ready, and give all of them one voice."""
+    for entrant in candidates:
+        if entrant.ready is not None and len(candidates) > 1:
+            entrant.ready.net  # noqa: B018 - one that cannot be loaded is found out before others are trained
     teachers = [_graduated(nursery, entrant) for entrant in candidates]
     if spec.teacher.ensemble is None:
         return over_shifts(teachers[0], spec.teacher.mean_over_shifts)
@@ -129,4 +141,4 @@ def _graduated(nursery: Nursery, entrant: Entrant) -> Teacher:
     stage = stage_of(entrant.recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
     stage = replace(stage, series=entrant.series)
     nursery.epochs[stage.name] = nursery.fit(stage.name, entrant.net, [stage])
-    return of_model(nursery.model("teacher", entrant.net, entrant.recipe.architecture), trained=True)
+    return of_model(nursery.model("teacher", entrant.net, entrant.recipe.architecture))

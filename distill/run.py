@@ -1,6 +1,6 @@
 """One distillation, from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from distill.export.latencies import Latencies
 from distill.gate import let_teach
 from distill.pairing import pair_layers, sentence
 from distill.publish import publish
-from distill.raising import Nursery, ancestor, entrants, graduate
+from distill.raising import Entrant, Nursery, ancestor, entrants, graduate
 from distill.reporter import INTERVAL, Reporter
 from distill.stages import Pairs, check_frozen, stages_of, without_teacher
 from distill.students.shrink import inherit, recalibrate
@@ -30,6 +30,7 @@ from stillhouse.spec import AUTO, JobSpec
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, Resumed, TrainerEvent, Wish
 from stillhouse.spec.facts import Split
+from stillhouse.spec.losses import Layered
 from stillhouse.spec.report import ChosenStudent
 from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Architecture, Shrink
@@ -52,6 +53,8 @@ class RunIO:
     """Where the teacher's outputs are kept for later jobs, such as `FolderShelf(folder)`; None: keep none."""
     dataset_sha256: str | None = None
     """SHA-256 of the dataset's file, when it is known: outputs are kept under it."""
+    teacher_sha256: Sequence[str | None] = ()
+    """SHA-256 of the weights of each teacher that is stored, in the order of the spec, when they are known."""
     latencies: Path | None = None
     """A folder where this machine keeps how long teachers take, so that they are not timed in every job."""
     threads: int | None = None
@@ -110,15 +113,15 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter, jou
 
     # 1. The teacher: trained here on the labels, loaded, several of them, or the student itself, earlier or averaged.
     # First, which of its layers the losses look at: what does not fit is found before anything is spent.
-    candidates = entrants(spec, nursery, io.teacher)
-    pairs = _pairs(spec, student, candidates[0].net if candidates else student, data, reporter)
+    candidates = entrants(spec, nursery, io.teacher, io.teacher_sha256)
+    pairs = _pairs(spec, student, candidates, data, reporter)
     stages = stages_of(spec, pairs)
     average = Ema(student, spec.teacher.ema.decay) if spec.teacher.ema is not None else None
     held_out: dict[Split, Score] = {}
     if average is None:
         if spec.teacher.previous is not None:
             net = ancestor(spec.teacher.previous.generations, architecture, stages, nursery)
-            teacher = of_model(nursery.model("teacher", net, architecture), trained=True)
+            teacher = of_model(nursery.model("teacher", net, architecture))
         else:
             teacher = graduate(spec, nursery, candidates)
         held_out = measured(teacher, data, _keeping(spec, io), reporter)
@@ -158,7 +161,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter, jou
             nursery.epochs[stage.name] = nursery.fit("student", student, [stage], taught)
     models.insert(0, nursery.model("student", student, architecture))
     if average is not None:
-        teacher = of_model(nursery.model("teacher", average.net, architecture), trained=True)
+        teacher = of_model(nursery.model("teacher", average.net, architecture))
 
     # 5. Measured on the rows none of them was trained on.
     with reporter.phase(Phase.EVALUATING, steps=len(models) + 1):
@@ -213,12 +216,18 @@ def _introduce_data(data: Dataset, reporter: Reporter) -> None:
         )
 
 
-def _pairs(spec: JobSpec, student: nn.Module, teacher: nn.Module, data: Dataset, reporter: Reporter) -> list[Pairs]:
-    """For each stage the layers its losses compare, said in the log."""
+def _pairs(
+    spec: JobSpec, student: nn.Module, candidates: Sequence[Entrant], data: Dataset, reporter: Reporter
+) -> list[Pairs]:
+    """For each stage the layers its losses compare, said in the log. The first candidate is looked at, or the student
+    where there is none."""
     rows = data.inputs(data.rows["train"][:2])
     out: list[Pairs] = []
     for stage in spec.plan():
-        pairs = pair_layers(stage.losses, student, teacher, rows)
+        if not any(isinstance(loss, Layered) for loss in stage.losses):
+            out.append({})  # and a teacher that lies in files may stay there
+            continue
+        pairs = pair_layers(stage.losses, student, candidates[0].net if candidates else student, rows)
         for kind, compared in pairs.items():
             reporter.say(sentence(kind, compared))
         out.append(pairs)

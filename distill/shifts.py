@@ -21,7 +21,7 @@ def over_shifts(teacher: Teacher, by: int) -> Teacher:
         return teacher
     return replace(
         teacher,
-        net=Shifted(teacher.net, by).eval(),
+        wake=lambda: Shifted(teacher.net, by).eval(),
         described=f"{teacher.described}, mean over {(2 * by + 1) ** 2} shifts",
         fingerprint=digest(json.dumps(["shifts/1", teacher.fingerprint, by]).encode()),
     )

@@ -1,8 +1,7 @@
 """A teacher the service holds: from its files to a network that answers in the classes of the dataset."""
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import torch
 from torch import nn
 
 from distill.data import Dataset
-from distill.model import WEIGHTS, Model, digest
+from distill.model import WEIGHTS, digest, digest_of
 from distill.reporter import Reporter
-from distill.teacher import Teacher, of_model
-from distill.teachers import load, mapped
+from distill.teacher import Teacher, of_ours
+from distill.teachers import config_of, leads_nowhere_else, load, mapped
 from distill.teachers.networks import LIBRARY_ERRORS
 from distill.teachers.teacher import Teacher as Foreign
 from stillhouse.spec.errors import FieldError, JobFailure
@@ -33,16 +32,24 @@ _NUMBERS_AT_ONCE = 2**22  # 16 MB of float32: what goes into a network at once, 
 
 
 def stored(
-    folder: Path | None, data: Dataset, label_map: Mapping[str, str] | None, *, batch: int, reporter: Reporter
+    folder: Path | None,
+    data: Dataset,
+    label_map: Mapping[str, str] | None,
+    sha256: str | None = None,
+    *,
+    batch: int,
+    reporter: Reporter,
 ) -> Teacher:
-    """The teacher whose files lie in `folder`, on the data's device; what is worth knowing is said to `reporter`.
+    """The teacher whose files lie in `folder`; what is worth knowing is said to `reporter`. The network is loaded, on
+    the data's device, when it is first needed.
 
-    Batches of `batch` rows go through it whole. Raises JobFailure `teacher_unusable`.
+    `sha256` is that of its weights, when it is known. Batches of `batch` rows go through it whole. Raises JobFailure
+    `teacher_unusable`.
     """
     if folder is None:
         raise _unusable("The spec names a teacher, and its files were not given.")
     try:
-        net, config = load(folder, white=data.white)
+        config = config_of(folder)
     except ValueError as error:
         raise _unusable(f"The teacher could not be loaded: {error}.") from error
     _refuse(teacher_misfits(config, data.facts))
@@ -51,35 +58,50 @@ def stored(
     assert found is not None  # nothing was wrong
     for note in found.notes:
         reporter.say(note)
-    net = net.to(data.x.device)
-    if isinstance(net, Foreign):
-        net.rows_at_once = max(batch, _NUMBERS_AT_ONCE // _numbers_of_a_row(config, data))
-    _try(net, data)
-    return _teacher(net, config, folder, found, data)
+    return _teacher(config, folder, found, data, sha256, lambda: _loaded(folder, found, data, batch))
 
 
 def _teacher(
-    net: nn.Module, config: ModelConfig | ForeignConfig, folder: Path, found: LabelMap, data: Dataset
+    config: ModelConfig | ForeignConfig,
+    folder: Path,
+    found: LabelMap,
+    data: Dataset,
+    sha256: str | None,
+    wake: Callable[[], nn.Module],
 ) -> Teacher:
-    answering = mapped(net, found, len(data.facts.classes))
+    file = folder / (WEIGHTS if isinstance(config, ModelConfig) else weights_file(config))
+    try:
+        sha256, size = sha256 or digest_of(file), file.stat().st_size
+    except OSError as error:
+        raise _unusable(f"The teacher could not be loaded: {file.name} is missing or cannot be read.") from error
     if isinstance(config, ModelConfig):
-        own = of_model(Model("teacher", net, config, (folder / WEIGHTS).read_bytes()), trained=False)
-        if answering is net:
+        own = of_ours(config, wake, sha256=sha256, size_bytes=size)
+        if leads_nowhere_else(found, len(data.facts.classes)):
             return own
         print_of_both = digest(json.dumps(["mapped/1", own.fingerprint, found.to]).encode())
-        return replace(own, net=answering, fingerprint=print_of_both, architecture=None)
-    file = folder / weights_file(config)
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        return replace(own, fingerprint=print_of_both, architecture=None)
     parts = ["foreign/1", sha256, config.model_dump_json(), data.white, found.to]
     return Teacher(
-        net=answering,
+        wake,
         described=network_in_words(config),
         parameters=config.parameters,
-        size_bytes=file.stat().st_size,
+        size_bytes=size,
         fingerprint=digest(json.dumps(parts).encode()),
         exportable=not isinstance(config.network, OnnxNet),
     )
+
+
+def _loaded(folder: Path, found: LabelMap, data: Dataset, batch: int) -> nn.Module:
+    """The network, tried on rows of the data."""
+    try:
+        net, config = load(folder, white=data.white)
+    except ValueError as error:
+        raise _unusable(f"The teacher could not be loaded: {error}.") from error
+    if isinstance(net, Foreign):
+        net.rows_at_once = max(batch, _NUMBERS_AT_ONCE // _numbers_of_a_row(config, data))
+    net = mapped(net, found, len(data.facts.classes)).to(data.x.device)
+    _try(net, data)
+    return net
 
 
 def _numbers_of_a_row(config: ModelConfig | ForeignConfig, data: Dataset) -> int:

@@ -2,8 +2,9 @@
 classes."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from distill.model import Model, digest
 from distill.reporter import Reporter
 from distill.summary import describe
 from stillhouse.spec import concrete
+from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.facts import Split
 from stillhouse.spec.students import Architecture
 from stillhouse.spec.teacher import Ensemble
@@ -23,8 +25,8 @@ from stillhouse.spec.teacher import Ensemble
 class Teacher:
     """A teacher, frozen and in eval mode."""
 
-    net: nn.Module
-    """Raw float32 rows [N, …] → logits [N, classes of the dataset]."""
+    wake: Callable[[], nn.Module]
+    """Makes `net`. Called when it is first needed, which is never in a job that finds all its outputs kept."""
     described: str
     """A few words for a table."""
     parameters: int
@@ -39,17 +41,28 @@ class Teacher:
     exportable: bool = True
     """False for a black box that torch cannot follow."""
 
+    @cached_property
+    def net(self) -> nn.Module:
+        """Raw float32 rows [N, …] → logits [N, classes of the dataset]. Raises JobFailure `teacher_unusable`."""
+        return self.wake()
 
-def of_model(model: Model, *, trained: bool) -> Teacher:
-    """One network of ours."""
+
+def of_model(model: Model) -> Teacher:
+    """A network trained in this job."""
+    net = model.net.eval().requires_grad_(False)
+    teacher = of_ours(model.config, lambda: net, sha256=model.sha256, size_bytes=len(model.weights))
+    return replace(teacher, trained=(model,))
+
+
+def of_ours(config: ModelConfig, wake: Callable[[], nn.Module], *, sha256: str, size_bytes: int) -> Teacher:
+    """A network of one of our families, whose weights are a file of that digest and size."""
     return Teacher(
-        net=model.net.eval().requires_grad_(False),
-        described=describe(model.config.architecture, model.config.facts),
-        parameters=model.config.parameters,
-        size_bytes=len(model.weights),
-        fingerprint=digest(json.dumps([model.sha256, model.config.model_dump_json()]).encode()),
-        architecture=model.config.architecture,
-        trained=(model,) if trained else (),
+        wake,
+        described=describe(config.architecture, config.facts),
+        parameters=config.parameters,
+        size_bytes=size_bytes,
+        fingerprint=digest(json.dumps([sha256, config.model_dump_json()]).encode()),
+        architecture=config.architecture,
     )
 
 
@@ -58,10 +71,14 @@ def of_several(members: Sequence[Teacher], ensemble: Ensemble) -> Teacher:
     weights = [member.weight for member in ensemble.members]
     heats = [concrete(member.temperature) for member in ensemble.members]
     heat = concrete(ensemble.temperature)
-    net = Mixture([m.net for m in members], weights=weights, temperatures=heats, temperature=heat)
     parts = ["ensemble/1", [m.fingerprint for m in members], weights, heats, heat]
+
+    def together() -> nn.Module:
+        nets = [member.net for member in members]
+        return Mixture(nets, weights=weights, temperatures=heats, temperature=heat).eval()
+
     return Teacher(
-        net=net.eval(),
+        together,
         described="ensemble of " + ", ".join(m.described for m in members),
         parameters=sum(m.parameters for m in members),
         size_bytes=sum(m.size_bytes for m in members),

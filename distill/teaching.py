@@ -16,12 +16,12 @@ from distill.ema import Ema
 from distill.evaluate import Score, score_of
 from distill.losses import needs_teacher
 from distill.mixing import mixes
+from distill.model import digest_of
 from distill.reporter import Reporter
 from distill.stages import Stage
 from distill.taps import Outputs, outputs
 from distill.teacher import Teacher
 from distill.teacher_outputs import Shelf, Voice, Wish, outputs_of
-from distill.teacher_outputs.key import digest_of
 from distill.teacher_outputs.layout import Layout
 from distill.train import Teaching
 from stillhouse.spec.facts import Split

@@ -21,6 +21,8 @@ class Order(Contract):
     """Private temporary folder."""
     dataset_sha256: str
     """Of the dataset's file, as it lies here."""
+    teacher_sha256: list[str | None]
+    """Of the weights of each teacher that is stored; None of one that is trained in the job."""
     latencies: str
     """Folder of what this machine knows of how long teachers take."""
     threads: int

@@ -75,7 +75,7 @@ def stage(
     for position, (member, row) in enumerate(zip(spec.teacher.members, held, strict=True)):
         if member.model is not None:
             own = folder.teacher if spec.teacher.ensemble is None else folder.teacher / str(position)
-            _stage_teacher(storage, row or None, own, cache / "models")
+            _stage_teacher(storage, row or None, own, cache / "models", digests)
     teachers = [STORED_CONFIG.validate_python(row.config) for row in held if row]
     order = Order(
         # A webhook's URL often holds a secret, and the trainer has no use for it.
@@ -85,6 +85,7 @@ def stage(
         output=str(folder.output),
         scratch=str(folder.scratch),
         dataset_sha256=data.sha256,
+        teacher_sha256=[row.sha256 if row else None for row in held],
         latencies=str(cache / "latencies" / job["project_id"]),
         checkpoints=str(job_folder(settings, lease.job_id) / f"a{lease.attempt}"),
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -133,15 +134,27 @@ def prefix_of(project_id: str, lease: Lease) -> str:
     return f"projects/{project_id}/jobs/{lease.job_id}/a{lease.attempt}"
 
 
-def _stage_teacher(storage: Storage, model: ModelRow | None, into: Path, cache: Path) -> None:
+def _stage_teacher(storage: Storage, model: ModelRow | None, into: Path, cache: Path, digests: Digests) -> None:
     if model is None:
         hint = "Post the job with a teacher that exists; GET /v1/models lists them."
         raise JobFailure("teacher_unusable", "The teacher model is no longer there.", hint=hint)
     into.mkdir(exist_ok=True)
     config = STORED_CONFIG.validate_python(model.config)
+    hint = "Upload the teacher again and post the job with the new id."
     try:
-        shutil.copyfile(storage.fetch(model.weights_key, cache), into / weights_file(config))
+        weights = storage.fetch(model.weights_key, cache)
     except NotFound as error:
-        hint = "Post the job with another teacher."
         raise JobFailure("teacher_unusable", "The teacher's weights are no longer there.", hint=hint) from error
+    if digests.of(weights) != model.sha256:
+        detail = "The teacher's weights are not those that were uploaded: their bytes have changed."
+        raise JobFailure("teacher_unusable", detail, hint=hint)
+    _link(weights, into / weights_file(config))
     (into / "config.json").write_text(config.model_dump_json())
+
+
+def _link(file: Path, name: Path) -> None:
+    """The same bytes under another name: a copy where the disk is another one. Nobody writes there."""
+    try:
+        os.link(file, name)
+    except OSError:
+        shutil.copyfile(file, name)

@@ -74,6 +74,7 @@ def _run(order: Order, channel: socket.socket, supervisor: Supervisor) -> Traine
         output=order.output_path,
         shelf=supervisor,
         dataset_sha256=order.dataset_sha256,
+        teacher_sha256=order.teacher_sha256,
         latencies=Path(order.latencies),
         threads=order.threads,
         checkpoints=Checkpoints(Path(order.checkpoints), every_seconds=order.checkpoint_seconds),

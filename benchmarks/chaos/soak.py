@@ -1,6 +1,7 @@
 """Five hundred tiny jobs, one after the other through two workers: does anything grow?"""
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 
 import psutil
@@ -19,7 +20,8 @@ _SETTLED = 0.2
 class Size:
     """What there was at one moment."""
 
-    memory_mb: float
+    memory_mb: dict[str, float]
+    """Pages of its own, of each part of the service with all it started."""
     files: int
     """Open files of all processes."""
     rows: int
@@ -44,9 +46,14 @@ def soak(house: House, times: int, verdict: Verdict) -> None:
     (count, early), late = first, _measure(house)
     a_job = (late.rows - early.rows) / (times - count)
     verdict.notes.append(
-        f"from job {count} to {times}: memory {early.memory_mb:.0f} to {late.memory_mb:.0f} MB, open files "
-        f"{early.files} to {late.files}, temporary files {early.temporary} to {late.temporary}, {a_job:.1f} rows a job "
-        f"({early.rows / count:.1f} before)"
+        f"from job {count} to {times}: {_grown(early, late)}; open files {early.files} to {late.files}, temporary "
+        f"files {early.temporary} to {late.temporary}, {a_job:.1f} rows a job ({early.rows / count:.1f} before)"
+    )
+
+
+def _grown(early: Size, late: Size) -> str:
+    return "memory of " + ", ".join(
+        f"{name} {mb:.0f} to {late.memory_mb[name]:.0f} MB" for name, mb in early.memory_mb.items()
     )
 
 
@@ -56,11 +63,12 @@ def _open(house: House) -> int:
 
 
 def _measure(house: House) -> Size:
-    memory, files = 0.0, 0
-    for part in (house.api, *house.workers, house.reconciler):
+    parts = {"API": house.api, **{f"worker {n}": part for n, part in enumerate(house.workers)}}
+    memory, files = Counter[str](), 0
+    for name, part in (parts | {"reconciler": house.reconciler}).items():
         for member in part.family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                memory += member.memory_full_info().uss / 1e6
+                memory[name] += member.memory_full_info().uss / 1e6
                 files += member.num_fds()
     database = house.database()
     try:
@@ -72,4 +80,4 @@ def _measure(house: House) -> Size:
         database.close()
     folders = [house.work_dir / name for name in ("attempts", "uploads")]
     temporary = sum(1 for folder in folders if folder.is_dir() for _ in folder.rglob("*"))
-    return Size(memory, files, rows, temporary)
+    return Size(dict(memory), files, rows, temporary)

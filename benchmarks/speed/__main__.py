@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.speed import accuracy, memory, sides, workload
 from benchmarks.speed.sides import Timings
+from distill.model import WEIGHTS, digest_of
 
 PRECISIONS = ("fp32", "bf16")
 OURS = ("job", "second student", "student alone", "teacher pass")
@@ -102,6 +103,8 @@ def _order(made: workload.Workload, threads: int) -> dict[str, Any]:
     return {
         "dataset": str(made.dataset),
         "teacher": str(made.teacher),
+        "dataset_sha256": digest_of(made.dataset),
+        "teacher_sha256": digest_of(made.teacher / WEIGHTS),
         "arrays": str(made.arrays),
         "classes": workload.CLASSES,
         "batch": workload.BATCH,

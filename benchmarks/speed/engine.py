@@ -41,6 +41,9 @@ def job(order: dict[str, Any], *, seed: int) -> dict[str, object]:
             teacher=Path(order["teacher"]),
             output=Path(out),
             shelf=distill.FolderShelf(Path(order["cache"])),
+            # Whoever stores files knows their digests: the service looks once whether they are still true.
+            dataset_sha256=order["dataset_sha256"],
+            teacher_sha256=[order["teacher_sha256"]],
             latencies=Path(order["cache"], "latencies"),
             threads=order["threads"],
         )

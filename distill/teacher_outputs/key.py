@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +24,3 @@ def key_of(
     precision = "fp32" if stage is None else stage.precision
     parts = ["outputs/1", dataset_sha256, teacher, views, precision, top, tile_rows(x), *bits_depend_on(x.device)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -39,6 +39,11 @@ class MappedTeacher(nn.Module):
 
 def mapped(teacher: nn.Module, label_map: LabelMap, classes: int) -> nn.Module:
     """`teacher`, answering in the dataset's `classes`; itself when its classes are those already."""
-    if label_map.changes_nothing and len(label_map.to) == classes:
+    if leads_nowhere_else(label_map, classes):
         return teacher
     return MappedTeacher(teacher, label_map, classes)
+
+
+def leads_nowhere_else(label_map: LabelMap, classes: int) -> bool:
+    """True when a teacher's classes are the dataset's `classes` already, in their order."""
+    return label_map.changes_nothing and len(label_map.to) == classes

@@ -30,12 +30,7 @@ def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelC
     dataset. The network is on the CPU, in eval mode and frozen: no gradient flows through it. No code in the folder is
     run. Raises ValueError, naming what is wrong, when the files are missing, damaged or do not belong together.
     """
-    try:
-        config = STORED_CONFIG.validate_json((Path(folder) / model.CONFIG).read_bytes())
-    except OSError as error:
-        raise ValueError(f"{model.CONFIG} is missing or cannot be read") from error
-    except ValidationError as error:
-        raise ValueError(f"{model.CONFIG} is no config of a model: {error.error_count()} fields are wrong") from error
+    config = config_of(folder)
     if isinstance(config, ModelConfig):
         return model.load(folder).requires_grad_(False), config
     path = Path(folder) / weights_file(config)
@@ -52,6 +47,16 @@ def load(folder: Path | str, *, white: float = 255.0) -> tuple[nn.Module, ModelC
         ) from error
     except LIBRARY_ERRORS as error:
         raise ValueError(f"{path.name} and {model.CONFIG} do not belong together") from error
+
+
+def config_of(folder: Path | str) -> ModelConfig | ForeignConfig:
+    """What is written of the teacher in `folder`. Raises ValueError as `load` does."""
+    try:
+        return STORED_CONFIG.validate_json((Path(folder) / model.CONFIG).read_bytes())
+    except OSError as error:
+        raise ValueError(f"{model.CONFIG} is missing or cannot be read") from error
+    except ValidationError as error:
+        raise ValueError(f"{model.CONFIG} is no config of a model: {error.error_count()} fields are wrong") from error
 
 
 def _network(path: Path, config: ForeignConfig) -> nn.Module:

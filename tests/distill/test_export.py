@@ -122,7 +122,7 @@ def _publish(data: Dataset, folder: Path, digits_file: Path, *models: Model, **s
     return publish(
         spec=resolved(digits_file, **{"export": {"onnx": True}, **spec}),
         data=data,
-        teacher=of_model(models[0], trained=True),
+        teacher=of_model(models[0]),
         models=list(models[1:]),
         scores=[score(model.net, data, "test") for model in models],
         chosen=None,

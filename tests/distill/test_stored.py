@@ -1,5 +1,6 @@
 """Teachers that come in files: loaded, fitted to the rows, mapped to the dataset's classes, and told apart."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +14,19 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from torch import nn
 
+from distill import FolderShelf, RunIO, run
 from distill.data import Dataset, read_dataset
 from distill.reporter import Reporter
 from distill.stored import stored
 from distill.teacher import Teacher
 from stillhouse.spec.errors import JobFailure
-from stillhouse.spec.events import LogLine, TrainerEvent
+from stillhouse.spec.events import LogLine, PhaseStarted, TrainerEvent
 from stillhouse.spec.teachers import ForeignConfig, OnnxNet, Preprocessing, TimmNet
-from tests.distill.conftest import digits, store
+from tests.distill.conftest import digits, resolved, store
 from tests.distill.test_run import Job
 
 MODEL = "mdl_" + "0" * 26
+TEACHER: dict[str, Any] = {"train": {"architecture": {"name": "mlp", "hidden": [32]}, "epochs": 1}}
 TIMM = Preprocessing(scale="dataset", mean=(0.5,), std=(0.25,), size=(32, 32))
 DIGITS = tuple("0123456789")
 
@@ -215,7 +218,7 @@ def test_a_teacher_that_does_not_fit_ends_the_job_before_anything_is_trained(
 ) -> None:
     folder, _ = timm_folder(tmp_path / "t", **change)
     with pytest.raises(JobFailure) as caught:
-        opened(folder, data)
+        assert opened(folder, data)[0].net
     assert caught.value.code == "teacher_unusable"
     assert detail in caught.value.detail
     assert str(tmp_path) not in caught.value.detail
@@ -227,5 +230,47 @@ def test_files_that_are_damaged_or_missing_end_the_job(data: Dataset, tmp_path: 
     (folder / "model.safetensors").write_bytes(whole[:-10])
     for where in (folder, tmp_path / "nothing", None):
         with pytest.raises(JobFailure, match="teacher") as caught:
-            opened(where, data)
+            assert opened(where, data)[0].net
         assert caught.value.code == "teacher_unusable"
+
+
+def test_a_job_that_finds_all_outputs_kept_does_not_read_the_teacher(
+    taught: Job, digits_file: Path, tmp_path: Path
+) -> None:
+    folder = own_folder(taught, tmp_path / "t")
+    weights = folder / "model.safetensors"
+    (tmp_path / "cache").mkdir()
+    io = {
+        "teacher": folder,
+        "teacher_sha256": [hashlib.sha256(weights.read_bytes()).hexdigest()],
+        "shelf": FolderShelf(tmp_path / "cache"),
+        "latencies": tmp_path / "latencies",
+    }
+
+    def job(name: str, **more: Any) -> Job:
+        return Job(digits_file, tmp_path / name, io=io, teacher={"model": "mdl_" + "0" * 26}, **more)
+
+    first = job("first")
+    weights.write_bytes(bytes(weights.stat().st_size))  # nothing a network could be made of
+    second = job("second")
+    assert [file.sha256 for file in second.finished.files if file.name == "model.safetensors"] == [
+        file.sha256 for file in first.finished.files if file.name == "model.safetensors"
+    ]
+    for a, b in zip(first.report.models, second.report.models, strict=True):
+        assert (a.accuracy, a.parameters, a.size_bytes) == (b.accuracy, b.parameters, b.size_bytes)
+    with pytest.raises(JobFailure, match="could not be loaded"):
+        job("third", losses=[{"kind": "fitnet"}, {"kind": "kd"}])  # looks inside the teacher
+
+
+def test_members_that_cannot_be_loaded_are_found_out_before_others_are_trained(
+    taught: Job, digits_file: Path, tmp_path: Path
+) -> None:
+    folder = own_folder(taught, tmp_path / "1")
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    members = [TEACHER, {"model": "mdl_" + "0" * 26}]
+    (tmp_path / "out").mkdir()
+    events: list[TrainerEvent] = []
+    spec = resolved(digits_file, teacher={"ensemble": {"members": members}})
+    with pytest.raises(JobFailure, match="could not be loaded"):
+        run(spec, RunIO(digits_file, tmp_path, tmp_path / "out", threads=1), events.append)
+    assert [e.phase for e in events if isinstance(e, PhaseStarted)] == ["preparing"]

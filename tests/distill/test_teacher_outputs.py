@@ -51,7 +51,7 @@ def net(data: Dataset, architecture: Architecture | None = None) -> nn.Module:
 
 
 def teacher(module: nn.Module) -> Teacher:
-    return Teacher(module, "a teacher", 1, 1, "fingerprint")
+    return Teacher(lambda: module, "a teacher", 1, 1, "fingerprint")
 
 
 def layout(data: Dataset, *, views: int = 1, top_k: int | None = None) -> Layout:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from models.model import ModelRow
 from models.teacher_output import TeacherOutputRow
 from tests.worker import service as parts
 from tests.worker.service import Service, eventually, spec
@@ -205,3 +206,18 @@ def test_data_that_has_changed_since_it_was_uploaded_is_refused(service: Service
     job = service.wait(service.submit(spec()), "succeeded", "failed")
     assert job.error is not None
     assert (job.error["code"], "bytes have changed" in job.error["detail"]) == ("dataset_unusable", True)
+
+
+def test_a_teacher_whose_file_has_changed_since_it_was_uploaded_is_refused(service: Service) -> None:
+    service.start_worker()
+    teacher = trained(service)
+    with service.database.read() as session:
+        row = session.get(ModelRow, teacher)
+        assert row is not None
+        path = service.settings.data_dir / "storage" / row.weights_key
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    job = service.wait(service.submit(spec(teacher={"model": teacher})), "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], "bytes have changed" in job.error["detail"]) == ("teacher_unusable", True)
