@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ingest import builtin, csv_reader, folder_reader, npz_reader, parquet_reader, stored_file
+from ingest import builtin, csv_reader, folder_reader, jsonl_reader, npz_reader, parquet_reader, stored_file
 from ingest.reading import Reading
 from ingest.report import describe
 from ingest.rows import Scratch
@@ -18,6 +18,7 @@ Format = UploadFormat | Literal["builtin"]
 
 _READERS: dict[str, Callable[[Path, IngestOptions, Limits, Scratch], Reading]] = {
     "csv": csv_reader.read,
+    "jsonl": jsonl_reader.read,
     "parquet": parquet_reader.read,
     "npz": npz_reader.read,
     "zip": folder_reader.read,
@@ -26,6 +27,7 @@ _FOR_TABLES = ("label", "split_column", "ignore")
 _FOR_IMAGES = ("image_size",)
 _DO_NOT_APPLY: dict[Format, tuple[str, ...]] = {
     "csv": _FOR_IMAGES,
+    "jsonl": _FOR_IMAGES,
     "parquet": (),  # tables or images: its reader knows
     "npz": _FOR_TABLES,
     "zip": _FOR_TABLES,
@@ -33,6 +35,7 @@ _DO_NOT_APPLY: dict[Format, tuple[str, ...]] = {
 }
 _KINDS: dict[Format, str] = {
     "csv": "a table",
+    "jsonl": "a table",
     "parquet": "Parquet",
     "npz": "arrays",
     "zip": "a ZIP of images",

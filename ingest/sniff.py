@@ -1,5 +1,6 @@
 """What a file is, by its first bytes. Its name says nothing, and what the caller says is only checked."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -33,8 +34,9 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x80\x05", "a pickle", "Pickles are never loaded; save x and y with numpy.savez."),
 )
 _SAFETENSORS_HEADER_BYTES = 100_000_000  # more is no safetensors, as its own library says
-_READ = "CSV, Parquet, .npz, or a ZIP of class folders with PNG or JPEG images"
-_NAMES = {"csv": "CSV", "parquet": "Parquet", "npz": "an .npz file", "zip": "a ZIP archive"}
+_OBJECT = re.compile(rb"\{\s*[\"}]")  # a brace alone may begin the first name of a CSV header
+_READ = "CSV, JSON lines, Parquet, .npz, or a ZIP of class folders with PNG or JPEG images"
+_NAMES = {"csv": "CSV", "jsonl": "JSON lines", "parquet": "Parquet", "npz": "an .npz file", "zip": "a ZIP archive"}
 
 
 def sniff(path: Path, declared: str, limits: Limits) -> UploadFormat:
@@ -74,8 +76,11 @@ def _format(path: Path, declared: str) -> UploadFormat:
         raise _not_read("safetensors", "Weights go to POST /v1/models; save data x and y with numpy.savez.")
     if head[257:262] == b"ustar":
         raise _not_read("a tar archive", "Pack it as ZIP.")
-    if declared == "auto" and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        raise _not_read("JSON", "Write it as CSV, or say format=csv if it is one.")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _OBJECT.match(text) or (text.startswith(b"{") and declared in ("auto", "jsonl")):
+        return "jsonl"
+    if declared == "auto" and text.startswith(b"["):
+        raise _not_read("JSON", "Write one object on each line (JSON lines), or say format=csv if it is CSV.")
     # CSV has no magic: what is left is CSV or nothing, and its reader says which byte is not text.
     if declared in ("auto", "csv"):
         return "csv"

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 _FILE_BODY = {
     "requestBody": {
         "required": True,
-        "description": "The file itself: CSV, Parquet, .npz, or a ZIP of class folders with PNG or JPEG images.",
+        "description": "The file itself: CSV, JSON lines, Parquet, .npz, or a ZIP of class folders with PNG or JPEG.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }

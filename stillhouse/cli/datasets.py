@@ -23,7 +23,9 @@ DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of a datas
 @app.command("add")
 def add_dataset(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet, .npz, or a ZIP of class folders with PNG or JPEG.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV, JSON lines, Parquet, .npz, or a ZIP of class folders with PNG or JPEG.")
+    ],
     name: Annotated[str | None, typer.Option(help="What you call it. Default: the file's name.")] = None,
     format: Annotated[UploadFormat | None, typer.Option(help="Default: told by the bytes.")] = None,
     label: Annotated[

@@ -36,7 +36,7 @@ class Datasets:
         image_size: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Dataset:
-        """Upload a CSV, Parquet, .npz or ZIP of class folders; it is checked and stored when this returns.
+        """Upload CSV, JSON lines, Parquet, .npz or ZIP of class folders; it is checked and stored when this returns.
 
         The options are those of `stillhouse.spec.upload.IngestOptions`; what is None is left to the service.
         `name`: the file's name when None. The file is streamed and arrives whole or is refused (Repr-Digest).

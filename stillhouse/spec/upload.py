@@ -17,7 +17,7 @@ from stillhouse.spec.errors import (
 from stillhouse.spec.facts import StoredDataset
 from stillhouse.spec.limits import Limits
 
-UploadFormat = Literal["csv", "parquet", "npz", "zip"]
+UploadFormat = Literal["csv", "jsonl", "parquet", "npz", "zip"]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 SplitShare = Annotated[float, Field(ge=0, lt=1)]
 
@@ -47,8 +47,8 @@ class IngestOptions(Contract):
     """reject: one bad row refuses the upload. drop: bad rows are left out and listed, up to half of all."""
     unlabelled: Literal["reject", "keep"] = "reject"
     """reject: a row without a label is a bad row. keep: a training row without one stays, to learn from the teacher's
-    outputs alone. No label is an empty cell, NaN, -1 in the y of an .npz or of Parquet images, or a folder named
-    `unlabelled`."""
+    outputs alone. No label is an empty cell, NaN, in JSON lines also null or no key, -1 in the y of an .npz or of
+    Parquet images, or a folder named `unlabelled`."""
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """Side in pixels of the square every image becomes. None: kept when all are equal, else the median."""
 
@@ -158,7 +158,7 @@ DATA_CODES: dict[str, str] = {
     "over_limit": "The option is above a limit of the service.",
     "no_such_column": "An option names a column that is not there.",
     "no_label": "There is no label column, and none was named.",
-    # CSV
+    # CSV and JSON lines
     "not_utf8": "The text is not UTF-8.",
     "nul_byte": "The text has a NUL byte.",
     "line_too_long": "A line is longer than any table needs.",
@@ -169,6 +169,10 @@ DATA_CODES: dict[str, str] = {
     "empty_header": "A column has no name.",
     "duplicate_header": "Two columns have the same name.",
     "ragged_row": "A row has more or fewer cells than the header.",
+    "bad_json": "A line is not JSON.",
+    "not_an_object": "A line of JSON is not an object.",
+    "duplicate_key": "An object has a key more than once.",
+    "nested_value": "A cell is a list or an object.",
     # Tables
     "too_many_columns": "There are more columns, or 0/1 inputs of categories, than the limit.",
     "no_rows": "There is no data row.",

@@ -161,7 +161,7 @@ class Dataset(View):
     name: str
     source: Literal["upload", "builtin"]
     format: str
-    """csv, parquet, npz, zip or builtin."""
+    """csv, jsonl, parquet, npz, zip or builtin."""
     bytes: int
     """Of the stored file."""
     sha256: str

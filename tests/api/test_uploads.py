@@ -30,7 +30,7 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.views import Dataset
 from tests.api.conftest import Traces
 from tests.house import SPEC, House
-from tests.ingest.making import archive, csv, good_rows, npz, parquet, pets
+from tests.ingest.making import archive, csv, good_objects, good_rows, jsonl, npz, parquet, pets
 
 GOOD = csv("a,b,label", good_rows(60))
 LIMIT = 200_000
@@ -52,6 +52,7 @@ def digest(data: bytes) -> str:
 
 KINDS: dict[str, bytes] = {
     "csv": GOOD,
+    "jsonl": jsonl(good_objects(60)),
     "parquet": parquet({"a": list(range(60)), "label": ["x", "y"] * 30}),
     "npz": npz(x=np.random.default_rng(0).random((60, 3)), y=np.arange(60) % 2),
     "zip": archive(pets(10)),
@@ -160,7 +161,8 @@ FILES: dict[str, tuple[bytes, int, str, str]] = {
     "objects": (pickled(), 422, "invalid_data", "object_array"),
     "half a ZIP": (archive(pets(10))[:-100], 422, "invalid_data", "corrupt_archive"),
     "half a Parquet": (KINDS["parquet"][:-100], 422, "invalid_data", "corrupt_parquet"),
-    "JSON lines": (b'{"a": 1, "label": 2}\n' * 30, 415, "unsupported_media", "unsupported_format"),
+    "a JSON array": (b'[{"a": 1, "label": 2}]', 415, "unsupported_media", "unsupported_format"),
+    "JSON lines of which one is broken": (jsonl(good_objects(60)) + b"{", 422, "invalid_data", "bad_json"),
     "a picture": (pets(1)[0][1], 415, "unsupported_media", "unsupported_format"),
     "a pickle": (pickle.dumps({"x": [1, 2, 3]}), 415, "unsupported_media", "unsupported_format"),
     "NUL": (b"a,label\n1,\0x\n2,y\n", 422, "invalid_data", "nul_byte"),

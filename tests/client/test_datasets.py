@@ -7,9 +7,10 @@ import pytest
 
 from stillhouse.client.upload import name_of
 from stillhouse.spec import LOSSES, STUDENTS
-from stillhouse.spec.errors import Invalid, InvalidData, NotFound, TooLarge
+from stillhouse.spec.errors import Invalid, InvalidData, NotFound, TooLarge, UnsupportedMedia
 from tests.client.test_download import Tampering
 from tests.house import SPEC, House
+from tests.ingest.making import good_objects, jsonl
 
 
 def table(rows: int = 60) -> str:
@@ -57,6 +58,15 @@ def test_bad_rows_are_refused_by_number_or_dropped_on_request(house: House, tmp_
         made = client.datasets.add(path, label="answer", bad_rows="drop")
         assert made.report.rows_dropped == 1
         assert made.report.dropped[0].row == "61"
+
+
+def test_json_lines_are_told_by_their_bytes_and_their_format_can_be_said(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(jsonl(good_objects(60)))
+    with house.client() as client:
+        assert [client.datasets.add(path, format=said).format for said in (None, "jsonl")] == ["jsonl", "jsonl"]
+        with pytest.raises(UnsupportedMedia, match="JSON lines"):
+            client.datasets.add(path, format="csv")
 
 
 def test_options_that_cannot_be_right_are_refused_before_the_file_is_sent(house: House, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.hostile.case import Case, uploads
-from tests.ingest.making import csv, good_rows, parquet
+from tests.ingest.making import csv, good_objects, good_rows, jsonl, parquet
 
 N = 60
 COUNT = list(range(N))
@@ -18,6 +18,10 @@ HEADER = "a,b,label"
 
 def table(*more: str, header: str = HEADER) -> bytes:
     return csv(header, [*good_rows(), *more])
+
+
+def lines(*more: str) -> bytes:
+    return jsonl(good_objects()) + "\n".join(more).encode()
 
 
 def wide(columns: int) -> bytes:
@@ -134,9 +138,33 @@ _ROWS: list[Any] = [
     ("formulas", formulas, "", ""),
     ("splits of unknown names", lambda: split_by(["train", "test", "dev"]), "invalid_data/bad_split", "/file", {"split_column": "split"}),
     ("a split for nobody", lambda: split_by(["test"]), "invalid_data/no_train_split", "", {"split_column": "split"}),
-    ("JSON lines", lambda: b'{"a": 1, "label": "x"}\n' * 30, "unsupported_media/unsupported_format", "/file"),
-    ("JSON lines 100,000 levels deep", lambda: b"[" * 100_000, "unsupported_media/unsupported_format", "/file"),
-    ("JSON lines said to be CSV", lambda: b'{"a": 1, "label": "x"}\n' * 30, "invalid_data/no_label", "?label", {"format": "csv"}),
+    ("JSON lines", lambda: lines(), "", ""),
+    ("a JSON array", lambda: b"[" + lines().replace(b"\n", b",") + b"{}]", "unsupported_media/unsupported_format", "/file"),
+    ("JSON 100,000 levels deep", lambda: b"[" * 100_000, "unsupported_media/unsupported_format", "/file"),
+    ("JSON lines said to be CSV", lambda: lines(), "unsupported_media/format_mismatch", "?format", {"format": "csv"}),
+    ("a table said to be JSON lines", lambda: table(), "unsupported_media/format_mismatch", "?format", {"format": "jsonl"}),
+    ("a JSON line 100,000 levels deep", lambda: lines('{"a": ' + "[" * 100_000), "invalid_data/nested_value", "/file/rows/31"),
+    ("a JSON line of 100,000 objects in each other", lambda: lines('{"a":' * 100_000), "invalid_data/nested_value", "/file/rows/31"),
+    ("a JSON line of a million lists", lambda: lines('{"a": [' + "[]," * 1_000_000 + "[]]}"), "invalid_data/nested_value", "/file/rows/31"),
+    ("a JSON number of 100,000 digits", lambda: lines(f'{{"a": {"9" * 100_000}, "b": "red", "label": "yes"}}'), "invalid_data/not_finite", "/file/rows/31"),
+    ("a JSON label of 100,000 digits", lambda: lines(f'{{"a": 1, "b": "red", "label": {"9" * 100_000}}}'), "invalid_data/bad_name", "/file/columns/label"),
+    ("an exponent of 100 digits in JSON lines", lambda: lines(f'{{"a": 1e{"9" * 100}, "b": "red", "label": "yes"}}'), "invalid_data/not_finite", "/file/rows/31"),
+    ("a JSON line of 20,000 columns", lambda: jsonl([{f"k{i}": i for i in range(20_000)}]), "too_large/too_many_columns", "/file"),
+    ("a new column on each of 20,000 JSON lines", lambda: jsonl({f"k{i}": i} for i in range(20_000)), "too_large/too_many_columns", "/file"),
+    ("a million empty objects of 9,000 columns", lambda: jsonl([{f"k{i}": i for i in range(9_000)} | {"y": 1}]) + b"{}\n" * 1_000_000, "too_large/", "/file"),
+    ("a JSON key of 2 MB", lambda: lines(f'{{"{"k" * 2_000_000}": 1}}'), "invalid_data/bad_name", "/file/columns/"),
+    ("the same JSON key 100,000 times", lambda: lines("{" + '"a": 1, ' * 100_000 + '"a": 1}'), "invalid_data/duplicate_key", "/file/rows/31"),
+    ("a JSON line of 9 MB", lambda: lines('{"a": "' + "x" * 9_000_000), "too_large/too_many_bytes", "/file"),
+    ("9 MB of blanks before an object", lambda: lines(" " * 9_000_000 + "{}"), "too_large/too_many_bytes", "/file"),
+    ("backslashes without end in a JSON line", lambda: lines('{"a": "' + "\\" * 1_000_001), "invalid_data/bad_json", "/file/rows/31"),
+    ("half a character in a JSON text", lambda: lines('{"a": 1, "b": "\\ud800", "label": "yes"}'), "invalid_data/not_utf8", "/file/rows/31"),
+    ("a NUL escaped in a JSON label", lambda: lines('{"a": 1, "b": "red", "label": "y\\u0000"}'), "invalid_data/bad_name", "/file/columns/label"),
+    ("infinity in JSON lines", lambda: lines('{"a": -Infinity, "b": "red", "label": "yes"}'), "invalid_data/not_finite", "/file/rows/31"),
+    ("NaN in JSON lines", lambda: lines('{"a": NaN, "b": "red", "label": "yes"}'), "invalid_data/empty_cell", "/file/rows/31"),
+    ("a comment in JSON lines", lambda: lines("// all of it"), "invalid_data/bad_json", "/file/rows/31"),
+    ("two byte order marks before JSON lines", lambda: b"\xef\xbb\xbf" * 2 + lines(), "unsupported_media/format_mismatch", "?format", {"format": "jsonl"}),
+    ("half of the JSON lines broken", lambda: lines(*["{"] * 31), "invalid_data/bad_json", "/file/rows/31", {"bad_rows": "drop"}),
+    ("__proto__ for a JSON column", lambda: jsonl({"__proto__": i, "label": i % 2} for i in range(40)), "", ""),
     ("a table said to be Parquet", lambda: table(), "unsupported_media/format_mismatch", "?format", {"format": "parquet"}),
     ("gzip", lambda: b"\x1f\x8b\x08" + bytes(100), "unsupported_media/unsupported_format", "/file"),
     ("Parquet of ten million rows", bomb, "too_large/too_many_rows", "/file"),

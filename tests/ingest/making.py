@@ -1,6 +1,7 @@
 """Uploads, made in memory."""
 
 import io
+import json
 import zipfile
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,16 @@ from PIL import Image
 
 def csv(header: str, rows: Iterable[str]) -> bytes:
     return "\n".join([header, *rows, ""]).encode()
+
+
+def jsonl(rows: Iterable[Any]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def good_objects(n: int = 30) -> list[dict[str, Any]]:
+    """What `good_rows` says, as objects."""
+    cells = (row.split(",") for row in good_rows(n))
+    return [{"a": float(a), "b": b, "label": label} for a, b, label in cells]
 
 
 def good_rows(n: int = 30) -> list[str]:

@@ -1,19 +1,23 @@
 """Whatever the bytes are: a stored dataset or a clean refusal, never anything else."""
 
+import contextlib
+import json
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ingest.run import run
 from stillhouse.spec.errors import InvalidData, TooLarge, UnsupportedMedia
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.upload import IngestOptions, IngestRequest
-from tests.ingest.making import archive, csv, good_rows, image, npz, parquet, pets, pixels
+from tests.ingest.making import archive, csv, good_objects, good_rows, image, jsonl, npz, parquet, pets, pixels
 from tests.ingest.test_npz import member
 
 # Small, so that a hostile claim costs the test no time.
@@ -24,17 +28,19 @@ MANY = settings(max_examples=150 * _TIMES, deadline=None, suppress_health_check=
 Y = np.arange(24) % 2
 SEEDS = {
     "csv": csv("a,b,label", good_rows(24)),
+    "jsonl": jsonl([*good_objects(23), {"a": None, "é": True, "label": "yes", "b": "\\"}]),
     "parquet": parquet({"a": list(range(24)), "b": [f"v{i % 3}" for i in range(24)], "label": Y}),
     "npz": npz(x=pixels(24, 4, 4), y=Y, classes=np.array(["no", "yes"])),
     "zip": archive([*pets(4), *((f"cow/{i}.jpg", image(pixels(9, 9, 3, seed=i), "JPEG")) for i in range(4))]),
 }
 
 
-def read(folder: Path, data: bytes, **options: object) -> None:
+def read(folder: Path, data: bytes, *, format: Any = "auto", **options: object) -> None:
     (folder / "upload").write_bytes(data)
     request = IngestRequest(
         source=str(folder / "upload"),
         output=str(folder / "stored"),
+        format=format,
         limits=LIMITS,
         options=IngestOptions.model_validate(options),
     )
@@ -75,6 +81,42 @@ def test_any_text_that_looks_like_a_table(
 ) -> None:
     text = end.join(separator.join(line) for line in [header, *rows])
     read(tmp_path, text.encode(), bad_rows=drop)
+
+
+_json_cell = st.one_of(
+    st.sampled_from(["1", "-2.5e3", "1e999", "-0", "NaN", "-Infinity", "null", "true", "false", '""', '"x"', '" 3 "']),
+    st.sampled_from(
+        ['"\\ud800"', '"\\u0000"', '"\\q"', "01", "+1", "{}", '{"a": 1}', "[]", "[[", "'x'", "", "\r", "\0"]
+    ),
+    st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=4), st.lists, max_leaves=4).map(json.dumps),
+)
+_json_key = st.sampled_from(['"a"', '"b"', '"label"', '"label"', '""', '"\\udc00"', '"\\u202e"', "a", "1"])
+_json_line = st.one_of(
+    st.lists(st.tuples(_json_key, _json_cell), max_size=4).map(
+        lambda cells: "{" + ",".join(map(":".join, cells)) + "}"
+    ),
+    st.sampled_from(["", " ", "[1]", "3", "{", '{"a"', "\ufeff{}", "{}{}", "{},", "[" * 3000, '{"a":' * 3000]),
+)
+
+
+@MANY
+@given(
+    lines=st.lists(_json_line, min_size=1, max_size=20),
+    good=st.sampled_from([0, 12]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    options=st.fixed_dictionaries(
+        {"bad_rows": st.sampled_from(["reject", "drop"]), "unlabelled": st.sampled_from(["reject", "keep"])},
+        optional={"ignore": st.just(["b"]), "label": st.just("a"), "split_column": st.just("b")},
+    ),
+)
+@example(lines=["{}"], good=0, end="\n", options={})
+@example(lines=['{"label":"\\ud800","a":"\\udc00"}'], good=12, end="\n", options={"bad_rows": "drop"})
+def test_any_text_that_looks_like_json_lines(
+    tmp_path: Path, lines: list[str], good: int, end: str, options: dict[str, Any]
+) -> None:
+    objects = [json.dumps({"a": i % 3, "label": i % 2, "b": ["train", "test", "val"][i % 3]}) for i in range(good)]
+    with contextlib.suppress(ValidationError):  # options that contradict each other are refused before any file
+        read(tmp_path, end.join([*objects, *lines]).encode(), format="jsonl" if good else "auto", **options)
 
 
 def _mutated(data: bytes, edits: list[tuple[int, bytes]], cut: float) -> bytes:

@@ -11,11 +11,12 @@ import pytest
 
 from stillhouse.spec.errors import UnsupportedMedia
 from tests.ingest.conftest import Refuse, Store, first
-from tests.ingest.making import archive, csv, good_rows, image, npz, parquet, pets, pixels
+from tests.ingest.making import archive, csv, good_rows, image, jsonl, npz, parquet, pets, pixels
 
 _Y = np.arange(60) % 2
 FILES = {
     "csv": csv("a,b,label", good_rows()),
+    "jsonl": jsonl({"a": i, "label": i % 2} for i in range(60)),
     "parquet": parquet({"a": list(range(60)), "label": _Y}),
     "npz": npz(x=np.arange(120.0).reshape(60, 2), y=_Y),
     "zip": archive(pets()),
@@ -63,7 +64,7 @@ def _npy() -> bytes:
         (b"7z\xbc\xaf\x27\x1c" + bytes(50), "7z"),
         (b"PARE\x15\x00" + bytes(50), "encrypted Parquet"),
         (b'[{"a": 1, "label": 0}]', "JSON"),
-        (b'\n {"a": 1, "label": 0}\n', "JSON"),
+        (b'\n [{"a": 1, "label": 0}]\n', "JSON"),
     ],
 )
 def test_a_format_that_is_not_read_is_named(refuse: Refuse, data: bytes, word: str) -> None:
@@ -76,6 +77,13 @@ def test_a_format_that_is_not_read_is_named(refuse: Refuse, data: bytes, word: s
 @pytest.mark.parametrize("name", ["PAR1", "PARE", "ORC", "Obj", "GIF8", "BZh", "FEA1"])
 def test_a_column_named_like_a_magic_number_is_a_column(store: Store, name: str) -> None:
     assert store(csv(f"{name},b,label", good_rows())).facts.features[0].name == name
+
+
+def test_a_brace_begins_json_lines_unless_csv_is_said_and_no_object_can_begin_so(store: Store, refuse: Refuse) -> None:
+    braces = csv("{a},b,label", good_rows())
+    assert first(refuse(braces)) == ("/file/rows/1", "bad_json")
+    assert store(braces, format="csv").facts.features[0].name == "{a}"
+    assert first(refuse(b'\xef\xbb\xbf\r\n {\t"a": 1}\n', format="csv")) == ("?format", "format_mismatch")
 
 
 def test_bytes_that_are_nothing_are_refused(refuse: Refuse) -> None:
