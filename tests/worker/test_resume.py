@@ -1,8 +1,10 @@
 """A job goes on from its checkpoint, whoever takes it over, and ends with the bits of one nobody disturbed."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,10 @@ from tests.worker.service import Service, eventually, gone, spec
 from tests.worker.test_faults import assert_nothing_left_behind, assert_one_whole_result, weights
 
 LONG = {"epochs": 150, "teacher_epochs": 2}
+
+Outcome = tuple[dict[str, str], dict[str, list[tuple[int, float]]]]
+"""Digests of a job's models, and its series."""
+_UNDISTURBED: dict[str, Outcome] = {}
 
 
 @pytest.fixture
@@ -54,6 +60,14 @@ def wait_checkpoint(service: Service, job_id: str, *, phase: str = "distilling",
     return row
 
 
+def lose(worker: "subprocess.Popen[bytes]") -> None:
+    """The worker dies, and with it all it started."""
+    family = parts.family(worker.pid)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: all(gone(pid) for pid in family), "all of it ends")
+
+
 def went_on(service: Service, job_id: str) -> bool:
     return any(message.startswith("Going on from checkpoint") for message in service.messages(job_id))
 
@@ -71,14 +85,24 @@ def series(service: Service, job_id: str) -> dict[str, list[tuple[int, float]]]:
     return {name: points for name, points in found.items() if not name.endswith("rows_per_second")}
 
 
+def outcome(service: Service, job_id: str) -> Outcome:
+    return weights(service, job_id), series(service, job_id)
+
+
+def undisturbed(service: Service, body: dict[str, object]) -> Outcome:
+    """What a job of this spec ends with in one piece. The same bits for every test, so each spec is run once."""
+    if (spec_ := json.dumps(body)) not in _UNDISTURBED:
+        job = service.wait(service.submit(body), "succeeded", "failed")
+        assert (job.error, job.attempt) == (None, 1)
+        _UNDISTURBED[spec_] = outcome(service, job.id)
+    return _UNDISTURBED[spec_]
+
+
 def assert_as_undisturbed(service: Service, job_id: str, body: dict[str, object]) -> None:
     """The job has the weights and the series of a job of the same spec that ran in one piece."""
     job = service.wait(job_id, "succeeded", "failed")
     assert (job.status, job.error) == ("succeeded", None)
-    undisturbed = service.wait(service.submit(body), "succeeded", "failed")
-    assert undisturbed.attempt == 1
-    assert weights(service, job_id) == weights(service, undisturbed.id)
-    assert series(service, job_id) == series(service, undisturbed.id)
+    assert outcome(service, job_id) == undisturbed(service, body)
     with service.database.read() as session:
         rows = select(func.count()).select_from(MetricRow).where(MetricRow.job_id == job_id)
         steps = select(MetricRow.name, MetricRow.step).where(MetricRow.job_id == job_id).distinct()
@@ -126,9 +150,7 @@ def test_another_machine_goes_on_from_the_storage(service: Service) -> None:
     body = spec(**LONG)
     job_id = service.submit(body)
     wait_checkpoint(service, job_id)
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
-    eventually(lambda: not parts.family(worker.pid), "all of it ends")
+    lose(worker)
     # What the first machine knew is not there.
     shutil.rmtree(service.settings.work_dir / "checkpoints")
     service.start_worker()
@@ -144,8 +166,7 @@ def test_a_damaged_checkpoint_costs_an_interval_and_not_the_job(service: Service
     job_id = service.submit(body)
     wait_checkpoint(service, job_id)
     eventually(lambda: len(recorded(service, job_id)) == 2, "two are kept")
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
+    lose(worker)
     eventually(lambda: service.job(job_id).status == "queued", "the lease runs out")
     shutil.rmtree(service.settings.work_dir / "checkpoints")
     newest = recorded(service, job_id)[0]
@@ -201,8 +222,7 @@ def test_what_is_asked_while_the_worker_is_dead_is_done(service: Service, wish: 
     worker = service.start_worker()
     job_id = service.submit(spec(epochs=9000))
     wait_checkpoint(service, job_id)
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
+    lose(worker)
     ask(service, job_id, wish)
     service.start_reconciler()
     job = service.wait(job_id, {"pause": "paused", "cancel": "cancelled"}[wish])
@@ -305,13 +325,15 @@ def test_a_storage_that_refuses_does_not_end_the_job(service: Service) -> None:
     worker = service.start_worker()
     body = spec(**LONG)
     job_id = service.submit(body)
-    service.wait_training(job_id)
-    folder = service.settings.data_dir / "storage" / "projects" / service.project / "jobs" / job_id / "checkpoints"
-    eventually(lambda: recorded(service, job_id), "one is stored")
-    shutil.rmtree(folder)
-    folder.write_bytes(b"in the way")
+    wait_checkpoint(service, job_id)
+    pid = parts.trainer(worker)
+    with still(pid):  # it must not end before the storage refuses
+        folder = service.settings.data_dir / "storage" / "projects" / service.project / "jobs" / job_id / "checkpoints"
+        shutil.rmtree(folder)
+        folder.write_bytes(b"in the way")
     refused = "A checkpoint could not be stored. The job goes on, and it is tried again."
     eventually(lambda: refused in service.messages(job_id), "it is said")
+    os.kill(pid, signal.SIGSTOP)  # nor before it is killed
     folder.unlink()
     eventually(lambda: "Checkpoints are stored again." in service.messages(job_id), "it is said that it works again")
     assert service.messages(job_id).count(refused) == 1
@@ -338,6 +360,14 @@ def test_a_failed_job_that_is_retried_goes_on_from_its_checkpoint(service: Servi
     service.wait(job_id, "succeeded", "failed")
     assert went_on(service, job_id)
     assert_as_undisturbed(service, job_id, body)
+
+
+@contextmanager
+def still(pid: int) -> Iterator[None]:
+    """The process does nothing until the block ends."""
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -376,8 +406,7 @@ def test_what_was_never_recorded_is_found_on_the_same_machine(service: Service) 
     body = spec(**LONG)
     job_id = service.submit(body)
     wait_checkpoint(service, job_id)
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
+    lose(worker)
     eventually(lambda: service.job(job_id).status == "queued", "the lease runs out")
     with service.database.write() as session:
         session.execute(delete(CheckpointRow))
@@ -394,9 +423,7 @@ def test_a_finish_whose_student_was_lost_lets_the_job_train_to_its_end(service: 
     body = spec(epochs=60)
     job_id = service.submit(body)
     service.wait_training(job_id)
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
-    eventually(lambda: not parts.family(worker.pid), "all of it ends")
+    lose(worker)
     assert ask(service, job_id, "finish") is JobStatus.RUNNING
     shutil.rmtree(service.settings.work_dir / "checkpoints")
     with service.database.write() as session:
