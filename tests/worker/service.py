@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from sqlalchemy import select
 
 from core.broker import Doorbell
@@ -26,6 +27,9 @@ from stillhouse.spec.ids import new_id
 
 PATIENCE_SECONDS = 120
 """How long a test waits for what must happen. No test asserts that it happened faster."""
+
+ANY_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For a test of what the trainer, the broker or the storage does: no statement of it depends on the database."""
 
 
 def eventually(happened: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> Any:

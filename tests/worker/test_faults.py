@@ -20,7 +20,7 @@ from models.metric import MetricRow
 from models.model import ModelRow
 from tests.conftest import free_port
 from tests.worker import service as parts
-from tests.worker.service import Service, eventually, gone, spec
+from tests.worker.service import ANY_DATABASE, Service, eventually, gone, spec
 
 
 def artifacts(service: Service, job_id: str) -> dict[str, ArtifactRow]:
@@ -198,6 +198,7 @@ def test_a_broker_that_is_down_when_jobs_are_submitted_loses_none(service: Servi
         server.stop()
 
 
+@ANY_DATABASE
 def test_garbage_in_the_queue_harms_no_worker(service: Service) -> None:
     worker = service.start_worker()
     app = make_celery(service.settings)
@@ -263,6 +264,7 @@ def test_a_job_without_any_worker_waits(service: Service) -> None:
     assert service.job(job_id).status == "queued"
 
 
+@ANY_DATABASE
 def test_a_loss_that_explodes_fails_the_job_with_its_reason(service: Service) -> None:
     service.start_worker()
     body = spec(
@@ -278,6 +280,7 @@ def test_a_loss_that_explodes_fails_the_job_with_its_reason(service: Service) ->
     assert_nothing_left_behind(service)
 
 
+@ANY_DATABASE
 def test_a_job_past_its_hours_is_ended(service: Service) -> None:
     service.start_worker()
     job = service.wait(service.submit(spec(epochs=9000, resources={"max_hours": 0.0003})), "succeeded", "failed")
@@ -301,6 +304,7 @@ def test_the_hours_of_earlier_attempts_count(service: Service) -> None:
     assert job.error["code"] == "time_limit"
 
 
+@ANY_DATABASE
 def test_a_dataset_whose_file_is_gone_fails_the_job_with_the_fix(service: Service) -> None:
     job_id = service.submit(spec(), ring=False)
     make_storage(service.settings).delete(f"projects/{service.project}/datasets/digits.safetensors")

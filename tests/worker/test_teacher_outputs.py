@@ -10,7 +10,7 @@ from sqlalchemy import select
 from models.model import ModelRow
 from models.teacher_output import TeacherOutputRow
 from tests.worker import service as parts
-from tests.worker.service import Service, eventually, spec
+from tests.worker.service import ANY_DATABASE, Service, eventually, spec
 from tests.worker.test_faults import weights
 
 FOUND = "its outputs are used again"
@@ -178,6 +178,7 @@ def test_what_is_used_least_recently_makes_room_and_its_file_goes(service: Servi
     assert len(every(service)) == len(files(service)) == 3
 
 
+@ANY_DATABASE
 def test_a_storage_that_refuses_costs_nothing_but_the_next_labelling(service: Service) -> None:
     service.start_worker()
     teacher = trained(service)
@@ -196,6 +197,7 @@ def test_a_storage_that_refuses_costs_nothing_but_the_next_labelling(service: Se
     assert weights(service, job.id) == weights(service, again.id)
 
 
+@ANY_DATABASE
 def test_data_that_has_changed_since_it_was_uploaded_is_refused(service: Service) -> None:
     service.start_worker()
     service.wait(service.submit(spec()), "succeeded", "failed")
