@@ -24,7 +24,7 @@ test: $(VENV)/.installed  ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 fuzz: $(VENV)/.installed  ## every hostile file to a live service, schemathesis and hypothesis for long (an hour)
-	STILLHOUSE_FUZZ=large $(BIN)/python -m pytest tests/hostile tests/ingest/test_fuzz.py tests/distill/teachers/test_fuzz.py
+	STILLHOUSE_FUZZ=large $(BIN)/python -m pytest tests/hostile tests/ingest/test_fuzz.py tests/distill/test_data_fuzz.py tests/distill/teachers/test_fuzz.py
 
 lint: $(VENV)/.installed  ## style
 	$(BIN)/ruff check .
