@@ -21,7 +21,8 @@ class Size:
     """What there was at one moment."""
 
     memory_mb: dict[str, float]
-    """Pages of its own, of each part of the service with all it started."""
+    """Resident, of each part of the service with all it started. Pages shared by two count twice: a process forked from
+    another unshares them little by little, which takes memory up to these figures and no further."""
     files: int
     """Open files of all processes."""
     rows: int
@@ -63,12 +64,13 @@ def _open(house: House) -> int:
 
 
 def _measure(house: House) -> Size:
+    until(lambda: not house.trainers(), "trainers end")
     parts = {"API": house.api, **{f"worker {n}": part for n, part in enumerate(house.workers)}}
     memory, files = Counter[str](), 0
     for name, part in (parts | {"reconciler": house.reconciler}).items():
         for member in part.family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                memory[name] += member.memory_full_info().uss / 1e6
+                memory[name] += member.memory_info().rss / 1e6
                 files += member.num_fds()
     database = house.database()
     try:
