@@ -9,8 +9,8 @@ export to ONNX with its check and timing), without the optional baseline; the ot
 
 cost: the whole job ÷ (one teacher pass + the student's training alone), at most 1.15; a second student, whose job finds
 the teacher's outputs in the cache, ÷ the student's training alone, at most 1.10. The teacher pass is ours, over the
-training rows, and beside it over all rows of the dataset, since every job judges its teacher on the rows held out. The student's training alone is the same fit on the labels with the same settings, in memory, and nothing
-else.
+training rows, and beside it over all rows of the dataset, since every job judges its teacher on the rows held out. The
+student's training alone is the same fit on the labels with the same settings, in memory, and nothing else.
 others: the textbook's loop, and torchdistill's, ÷ the whole job, at least 3 each.
 memory: see `memory`. precision: see `accuracy`.
 """
