@@ -44,7 +44,7 @@ bench-overhead: $(VENV)/.installed  ## the service against a plain script; submi
 bench-polling: $(VENV)/.installed  ## GET /v1/jobs/{id} against a bare Starlette route
 	$(BIN)/python -m benchmarks.polling
 
-bench-speed: $(VENV)/.installed  ## the engine against the textbook and torchdistill; its memory; bf16
+bench-speed: $(VENV)/.installed  ## the engine against the textbook and torchdistill; its memory; bf16 (needs npm)
 	$(BIN)/python -m benchmarks.speed
 
 bench-reporting: $(VENV)/.installed  ## cost of reporting per training step

