@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.hinton import mnist, protocol, unseen
-from benchmarks.hinton.figures import figures, table
+from benchmarks.hinton.figures import Unseen, figures, table
 from benchmarks.hinton.jobs import Found, run, teacher_folder
 from benchmarks.hinton.mnist import Images
 from benchmarks.hinton.protocol import SEEDS, Job
@@ -95,8 +95,11 @@ def main() -> None:
         folders = [folder / f"{name} {seed}" / "files" for seed in SEEDS]
         return [unseen.correct(student, classes, share, data.train, data.test) for student in folders]
 
-    threes = int((data.test.y == 3).sum())
-    rows = list(figures(found, corrected("soft without 3", (3,)), corrected("soft only 7 and 8", (7, 8)), threes))
+    plain, from_mean = (
+        Unseen(corrected(f"{kind} without 3", (3,)), corrected(f"{kind} only 7 and 8", (7, 8)))
+        for kind in ("soft", "soft mean")
+    )
+    rows = list(figures(found, plain, from_mean, int((data.test.y == 3).sum())))
     print(table(rows))
     print(
         f"{(time.perf_counter() - start) / 60:.0f} minutes, {sum(f.seconds for f in found.values()) / 60:.0f} of jobs"
