@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from api.main import create_app
 from api.protocol import BoundedHttp
+from api.strangers import Connections
 from core import log
 from core.settings import Settings
 from models import schema
@@ -45,12 +46,17 @@ class Server(uvicorn.Server):
 
 def server_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves: fast parts, trust in named proxies alone, bounds on what an idle caller can hold."""
+    connections = Connections(
+        most=settings.max_connections,
+        most_per_address=settings.max_connections_per_address,
+        shared=settings.trusted_proxies,
+    )
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=BoundedHttp,
+        http=BoundedHttp.within(connections),
         ws="none",
         lifespan="on",
         # Who calls is told by the key alone. X-Forwarded-For and -Proto are anybody's claim, unless a proxy that the

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
+from starlette.types import Scope as Asked
 
 from api import rates
-from api.parts import InParts
+from api.parts import InParts, Parts
 from models import keys
 from models.tenancy import every_project
 from stillhouse.spec.errors import FieldError, Forbidden, Unauthorized
@@ -32,11 +33,12 @@ class Caller:
 
 def identify(parts: InParts, request: Request, _described: Annotated[object, bearer]) -> Caller:
     """Whose key the caller shows, whatever it may do. Raises Unauthorized, RateLimited."""
-    key = shown_key(dict(request.scope["headers"]))
+    key = admitted_key(parts, request.scope)
     with every_project(parts.database) as session:
         row = keys.shown(session, key)
     if row is None:
-        raise bad_key()
+        raise refused_key(parts, request.scope)
+    parts.strangers.passed(keys.digest(key))
     parts.key_use.note(row.id)
     caller = Caller(project_id=row.project_id, key_id=row.id, scope=row.scope)
     request.state.caller, request.state.action = caller, request.scope["endpoint"].__name__
@@ -64,6 +66,31 @@ def administrator(caller: Identified, request: Request) -> Caller:
 def scope_of_method(method: str) -> Scope:
     """What a route needs that asks for nothing more."""
     return "read" if method in ("GET", "HEAD") else "write"
+
+
+def admitted_key(parts: Parts, scope: Asked) -> str:
+    """The key shown, unless too many wrong ones came from the caller's address. Raises Unauthorized, RateLimited."""
+    headers = dict(scope["headers"])
+    try:
+        key = shown_key(headers)
+    except Unauthorized:
+        if b"authorization" in headers:
+            raise refused_key(parts, scope) from None
+        raise
+    parts.strangers.admit(address_of(scope), keys.digest(key))
+    return key
+
+
+def refused_key(parts: Parts, scope: Asked) -> Unauthorized:
+    """The answer to a key that opens nothing, which counts against the caller's address. Raises RateLimited."""
+    parts.strangers.failed(address_of(scope))
+    return bad_key()
+
+
+def address_of(scope: Asked) -> str:
+    """Where a request comes from: what a named proxy says, else the other end of the connection."""
+    client = scope.get("client")
+    return "" if client is None else str(client[0])
 
 
 def shown_key(headers: Mapping[bytes, bytes]) -> str:

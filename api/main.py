@@ -36,6 +36,7 @@ from api.routes import (
     webhooks,
 )
 from api.services import workspace
+from api.strangers import Strangers
 from core.broker import Doorbell
 from core.secret import secret_key
 from core.settings import Settings
@@ -97,6 +98,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         buckets=buckets,
         request_rate=Rate("requests", quota=limits.max_requests_per_minute, seconds=60, shared=buckets),
         upload_rate=Rate("uploads", quota=limits.max_uploads_per_hour, seconds=3600, shared=buckets),
+        strangers=Strangers(quota=limits.max_failed_keys_per_minute),
         readiness=Recent(seconds=_READINESS_SECONDS),
         stopping=Event(),
         readers=CapacityLimiter(_READERS),

@@ -14,6 +14,7 @@ from api.key_use import KeyUse
 from api.line import WaitingLine
 from api.rates import Rate
 from api.recent import Recent
+from api.strangers import Strangers
 from core.broker import Doorbell
 from core.db import Database
 from core.settings import Settings
@@ -44,6 +45,7 @@ class Parts:
     """By key."""
     upload_rate: Rate
     """By project."""
+    strangers: Strangers
     stopping: Event
     """Set when the process is told to end: open streams end then."""
     readers: CapacityLimiter

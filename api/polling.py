@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from api import conditional, rates
 from api.answers import Answer, Ready
-from api.auth import bad_key, shown_key
+from api.auth import admitted_key, refused_key, shown_key
 from api.line import FRESH_SECONDS
 from api.parts import Parts
 from api.services import jobs
@@ -55,10 +55,11 @@ def at_hand(scope: Scope) -> Ready | None:
 
 async def answer(parts: Parts, scope: Scope, job_id: str) -> Ready:
     """The job as it is now, or 304. Raises Unauthorized, RateLimited, NotFound."""
-    headers = dict(scope["headers"])
-    glance = await _look(parts, keys.digest(shown_key(headers)), job_id if jobs.is_id(job_id) else _NOBODY)
+    headers, digest = dict(scope["headers"]), keys.digest(admitted_key(parts, scope))
+    glance = await _look(parts, digest, job_id if jobs.is_id(job_id) else _NOBODY)
     if glance is None:
-        raise bad_key()
+        raise refused_key(parts, scope)
+    parts.strangers.passed(digest)
     parts.key_use.note(glance.key_id)
     rate = parts.request_rate
     if (standing := rate.at_once(glance.key_id)) is None:

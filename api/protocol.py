@@ -3,12 +3,14 @@ long a caller may leave an answer unread, and on what is still sent after the an
 
 import asyncio
 from asyncio.events import TimerHandle
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.middleware import POLICY, SECURITY_HEADERS
-from stillhouse.spec.errors import BadRequest
+from api.strangers import Connections
+from stillhouse.spec.errors import BadRequest, StillhouseError, Unavailable
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers, beyond what arrives at once."""
@@ -20,10 +22,9 @@ UNREAD_SECONDS = 60
 """Longest time in which a caller takes none of an answer that waits for it."""
 LEFTOVER_SECONDS = 10
 """For the rest of a body whose request was answered before all of it had come."""
-_REFUSAL = (
-    BadRequest("The request is malformed, or its head is too large or too slow.")
-    .problem()
-    .model_dump_json(exclude_none=True)
+_REFUSAL = BadRequest("The request is malformed, or its head is too large or too slow.")
+_NO_ROOM = Unavailable(
+    "There are too many open connections.", hint="Close some, or use one for several requests; then try again."
 )
 
 
@@ -31,6 +32,8 @@ class BoundedHttp(HttpToolsProtocol):
     """Closes connections that send a head without end, or slowly, that do not read, or that go on sending a body
     nobody wants. Costs nothing for a head that comes in one piece."""
 
+    places: Connections | None = None
+    """Those of the whole process; a subclass has them (`within`)."""
     _in_head = True
     _head_bytes = 0
     _clock: TimerHandle | None = None
@@ -38,13 +41,25 @@ class BoundedHttp(HttpToolsProtocol):
     _unread: TimerHandle | None = None
     _leftover: TimerHandle | None = None
 
+    @classmethod
+    def within(cls, connections: Connections) -> type["BoundedHttp"]:
+        """The protocol of one process."""
+        return type("BoundedHttp", (cls,), {"places": connections})
+
     def connection_made(self, transport: Any) -> None:
         """Start the clock: a caller may connect and say nothing."""
         super().connection_made(transport)
+        # A proxy's address, and not what it says of a request: that comes later, and is no connection.
+        self._address = self.client[0] if self.client else ""
+        if self.places is not None and not self.places.opened(self._address):
+            self._send_refusal(_NO_ROOM, b"retry-after: 2")
+            return
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
+        if self.places is not None:
+            self.places.closed(self._address)
         self._stop_clock()
         self.resume_writing()
         self._stop_leftover()
@@ -101,14 +116,19 @@ class BoundedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, in the form of all other refusals."""
+        self._send_refusal(_REFUSAL)
+
+    def _send_refusal(self, error: StillhouseError, *more: bytes) -> None:
+        body = error.problem().model_dump_json(exclude_none=True).encode()
         head = [
-            b"HTTP/1.1 400 Bad Request",
+            b"HTTP/1.1 %d %s" % (error.status, HTTPStatus(error.status).phrase.encode()),
             b"content-type: application/problem+json",
-            b"content-length: %d" % len(_REFUSAL),
+            b"content-length: %d" % len(body),
             b"connection: close",
+            *more,
             *(b"%s: %s" % header for header in (*SECURITY_HEADERS, POLICY)),
         ]
-        self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + _REFUSAL.encode())
+        self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + body)
         self.transport.close()
 
     def _refuse(self) -> None:

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
+    max_connections: int = Field(default=900, ge=1)
+    """Open connections of one API process; those beyond it are answered 503 and closed. Keep it below the process's
+    limit of open files, often 1024."""
+    max_connections_per_address: int = Field(default=600, ge=1)
+    """Of one client address, or one /64 of IPv6. Addresses in STILLHOUSE_TRUSTED_PROXIES are not held to it."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     """Networks of the proxies before the API, as CIDR, comma-separated. X-Forwarded-For and X-Forwarded-Proto are
     believed from them alone."""

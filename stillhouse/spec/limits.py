@@ -45,6 +45,9 @@ class Limits(Contract, strict=False):  # they come as text, from environment var
     """Bytes of teacher outputs kept for one project. For new ones the least recently used make room."""
     max_requests_per_minute: int = Field(default=60_000, ge=1)
     """Requests with one API key: as many at once, then evenly refilled."""
+    max_failed_keys_per_minute: int = Field(default=60, ge=1)
+    """Wrong API keys from one client address, or one /64 of IPv6, in each API process. Beyond it they are answered 429
+    unseen, unless they were good lately."""
     max_uploads_per_hour: int = Field(default=1000, ge=1)
     """Uploads of one project, also those that are refused: as many at once, then evenly refilled."""
     max_queued_jobs: int = Field(default=1000, ge=1)
