@@ -43,7 +43,7 @@ def identify(parts: InParts, request: Request, _described: Annotated[object, bea
     caller = Caller(project_id=row.project_id, key_id=row.id, scope=row.scope)
     request.state.caller, request.state.action = caller, request.scope["endpoint"].__name__
     request.state.path_ids = [value for name, value in request.path_params.items() if name.endswith("_id")]
-    rates.note(request.scope["state"], parts.request_rate.spend(row.id))
+    rates.note(request.scope["state"], parts.request_rate.spend(row.id, quota=parts.request_quotas.of(row.project_id)))
     return caller
 
 

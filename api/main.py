@@ -17,6 +17,7 @@ from api.key_use import KeyUse
 from api.line import WaitingLine
 from api.middleware import Edge
 from api.parts import Parts
+from api.project_limits import RequestQuotas
 from api.rates import Rate
 from api.recent import Recent
 from api.routes import (
@@ -97,6 +98,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         line=WaitingLine(database, settings),
         buckets=buckets,
         request_rate=Rate("requests", quota=limits.max_requests_per_minute, seconds=60, shared=buckets),
+        request_quotas=RequestQuotas(database, default=limits.max_requests_per_minute),
         upload_rate=Rate("uploads", quota=limits.max_uploads_per_hour, seconds=3600, shared=buckets),
         strangers=Strangers(quota=limits.max_failed_keys_per_minute),
         readiness=Recent(seconds=_READINESS_SECONDS),

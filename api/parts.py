@@ -12,6 +12,7 @@ from api.answers import Answers
 from api.cursors import Cursors
 from api.key_use import KeyUse
 from api.line import WaitingLine
+from api.project_limits import RequestQuotas
 from api.rates import Rate
 from api.recent import Recent
 from api.strangers import Strangers
@@ -43,6 +44,7 @@ class Parts:
     buckets: SharedBuckets
     request_rate: Rate
     """By key."""
+    request_quotas: RequestQuotas
     upload_rate: Rate
     """By project."""
     strangers: Strangers

@@ -18,6 +18,7 @@ from api.answers import Answer, Ready
 from api.auth import admitted_key, refused_key, shown_key
 from api.line import FRESH_SECONDS
 from api.parts import Parts
+from api.rates import Standing
 from api.services import jobs
 from api.views import job_json
 from models import keys
@@ -63,7 +64,7 @@ async def answer(parts: Parts, scope: Scope, job_id: str) -> Ready:
     parts.key_use.note(glance.key_id)
     rate = parts.request_rate
     if (standing := rate.at_once(glance.key_id)) is None:
-        standing = await run_in_threadpool(rate.spend, glance.key_id)
+        standing = await run_in_threadpool(_spend, parts, glance)
     rates.note(scope["state"], standing)
     if glance.version is None:
         raise jobs.missing(job_id)
@@ -72,6 +73,10 @@ async def answer(parts: Parts, scope: Scope, job_id: str) -> Ready:
         found = await run_in_threadpool(_load, parts, glance.project_id, job_id)
         parts.answers.keep(job_id, found)
     return found.to(headers)
+
+
+def _spend(parts: Parts, glance: Glance) -> Standing:
+    return parts.request_rate.spend(glance.key_id, quota=parts.request_quotas.of(glance.project_id))
 
 
 async def _look(parts: Parts, digest: str, job_id: str) -> Glance | None:

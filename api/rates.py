@@ -48,6 +48,7 @@ class Standing:
 class _Purse:
     """What this process holds of one bucket."""
 
+    quota: int
     tokens: int = 0
     left: float = 0.0
     """In the shared bucket, when it was last asked."""
@@ -71,7 +72,6 @@ class Rate:
     ) -> None:
         self._name, self._quota, self._seconds = name, quota, seconds
         self._shared, self._clock = shared, clock
-        self._batch = min(_MOST_AT_ONCE, max(1, quota // 100))
         self._purses: OrderedDict[str, _Purse] = OrderedDict()
         self._lock = Lock()
 
@@ -81,28 +81,29 @@ class Rate:
             purse = self._purses.get(owner)
             return None if purse is None or purse.tokens < 1 else self._paid(purse)
 
-    def spend(self, owner: str) -> Standing:
-        """Spend a token; may ask the broker. The answer says when there is none."""
+    def spend(self, owner: str, *, quota: int | None = None) -> Standing:
+        """Spend a token; may ask the broker. The answer says when there is none. `quota`: in place of the policy's."""
         with self._lock:
-            purse = self._purse(owner)
+            purse = self._purse(owner, quota or self._quota)
             if purse.tokens >= 1:
                 return self._paid(purse)
             if (wait := purse.empty_until - self._clock()) > 0:
-                return self._standing(0, wait)
-        taken = self._shared.take(f"{self._name}:{owner}", quota=self._quota, seconds=self._seconds, wanted=self._batch)
+                return self._standing(purse, 0, wait)
+            name, quota = f"{self._name}:{owner}", purse.quota
+        taken = self._shared.take(name, quota=quota, seconds=self._seconds, wanted=_batch(quota))
         with self._lock:
             got, purse.left = self._take_own(purse) if taken is None else taken
             purse.tokens += got
             if purse.tokens >= 1:
                 return self._paid(purse)
-            wait = (1 - purse.left) * self._seconds / self._quota
+            wait = (1 - purse.left) * self._seconds / purse.quota
             purse.empty_until = self._clock() + wait
-            return self._standing(0, wait)
+            return self._standing(purse, 0, wait)
 
-    def _purse(self, owner: str) -> _Purse:
+    def _purse(self, owner: str, quota: int) -> _Purse:
         purse = self._purses.get(owner)
-        if purse is None:
-            purse = self._purses[owner] = _Purse(own=float(self._quota), own_at=self._clock())
+        if purse is None or purse.quota != quota:  # an operator's change begins a new purse
+            purse = self._purses[owner] = _Purse(quota=quota, own=float(quota), own_at=self._clock())
             if len(self._purses) > _OWNERS:
                 self._purses.popitem(last=False)
         self._purses.move_to_end(owner)
@@ -110,18 +111,23 @@ class Rate:
 
     def _take_own(self, purse: _Purse) -> tuple[int, float]:
         now = self._clock()
-        purse.own = min(self._quota, purse.own + (now - purse.own_at) * self._quota / self._seconds)
+        purse.own = min(purse.quota, purse.own + (now - purse.own_at) * purse.quota / self._seconds)
         purse.own_at = now
-        got = min(self._batch, math.floor(purse.own))
+        got = min(_batch(purse.quota), math.floor(purse.own))
         purse.own -= got
         return got, purse.own
 
     def _paid(self, purse: _Purse) -> Standing:
         purse.tokens -= 1
-        return self._standing(purse.tokens + math.floor(purse.left), 0.0)
+        return self._standing(purse, purse.tokens + math.floor(purse.left), 0.0)
 
-    def _standing(self, left: int, wait: float) -> Standing:
-        return Standing(self._name, self._quota, self._seconds, min(left, self._quota), wait)
+    def _standing(self, purse: _Purse, left: int, wait: float) -> Standing:
+        return Standing(self._name, purse.quota, self._seconds, min(left, purse.quota), wait)
+
+
+def _batch(quota: int) -> int:
+    """Tokens taken at once."""
+    return min(_MOST_AT_ONCE, max(1, quota // 100))
 
 
 def note(state: dict[str, Any], standing: Standing) -> None:

@@ -1,6 +1,7 @@
 """Projects: who owns what."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -18,6 +19,8 @@ class ProjectRow(Base):
     created_at: Mapped[datetime]
     served_at: Mapped[datetime | None]
     """When a worker last took up a job of it."""
+    limits: Mapped[dict[str, Any] | None]
+    """Of its own, in place of the service's (`models.project_limits`)."""
     webhook_secret: Mapped[str | None] = mapped_column(Text)
     """Sealed (`core.sealing`); None until it is first needed."""
     webhook_secret_previous: Mapped[str | None] = mapped_column(Text)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session
 
-from models import keys, lifecycle, workers
+from models import keys, lifecycle, project_limits, workers
 from models.base import db_now
 from models.job import JobRow
 from models.lifecycle import Lease
@@ -102,6 +102,7 @@ def make_room(session: Session, project_id: str, *, limit: int) -> None:
     Submissions of one project pass here one after the other, so that the limit holds however many come at once.
     """
     keys.hold_project(session, project_id)
+    limit = project_limits.of(session, project_id).max_queued_jobs or limit
     count = select(func.count()).where(JobRow.project_id == project_id, JobRow.status == JobStatus.QUEUED)
     waiting = session.execute(count.select_from(JobRow)).scalar_one()
     if waiting >= limit:
@@ -118,7 +119,7 @@ def _full(session: Session, project_id: str, waiting: int) -> QueueFull:
     error = QueueFull(
         f"{waiting:,} jobs of the project wait for a worker, as many as may.",
         hint=f"Workers {pace}: submit again in {seconds:,} s, or cancel some that wait. "
-        "The operator's setting is STILLHOUSE_LIMITS__MAX_QUEUED_JOBS.",
+        "The operator's setting is STILLHOUSE_LIMITS__MAX_QUEUED_JOBS, or `stillhouse limits` for one project.",
     )
     error.retry_after_seconds = seconds
     return error
@@ -147,8 +148,11 @@ def _heads(session: Session, machine: Machine) -> list[Waiting]:
 def _shares(session: Session, project_ids: Iterable[str]) -> dict[str, Share]:
     count = select(JobRow.project_id, func.count()).where(JobRow.status.in_(ACTIVE)).group_by(JobRow.project_id)
     running: dict[str, int] = {id: number for id, number in session.execute(count)}  # noqa: C416 (rows are no pairs to mypy)
-    served = select(ProjectRow.id, ProjectRow.served_at).where(ProjectRow.id.in_(project_ids))
-    return {id: Share(running=running.get(id, 0), served_at=at) for id, at in session.execute(served)}
+    known = select(ProjectRow.id, ProjectRow.served_at, ProjectRow.limits).where(ProjectRow.id.in_(project_ids))
+    return {
+        id: Share(running=running.get(id, 0), served_at=at, limit=(limits or {}).get("max_running_jobs"))
+        for id, at, limits in session.execute(known)
+    }
 
 
 def _waiting(row: Any) -> Waiting:

@@ -66,6 +66,12 @@ class Share:
     """Jobs workers hold."""
     served_at: datetime | None = None
     """When a worker last took up one of its jobs."""
+    limit: int | None = None
+    """Jobs it may have at work, when an operator has set that for it alone."""
+
+    def may_run(self, limit: int) -> int:
+        """Jobs it may have at work, where others may have `limit`."""
+        return limit if self.limit is None else self.limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +112,7 @@ def in_turn(waiting: Iterable[Waiting], shares: Mapping[str, Share], *, limit: i
     for project_id, jobs in _by_project(waiting).items():
         share = shares.get(project_id, _NOTHING)
         for index, job in enumerate(sorted(jobs, key=lambda job: (job.turn_at, job.job_id))):
-            turn = Turn(job=job, over_limit=share.running + index >= limit)
+            turn = Turn(job=job, over_limit=share.running + index >= share.may_run(limit))
             # Of projects with as many jobs at work, one that has more already was served less on the way there.
             before = (share.running + index, -share.running, share.served_at or _NEVER, project_id)
             keyed.append((turn.over_limit, before, turn))
@@ -131,8 +137,8 @@ def places(
     for position, turn in enumerate(turns, 1):
         job = turn.job
         if (reason := stuck.get(job.job_id)) is None:
-            running = shares.get(job.project_id, _NOTHING).running
-            reason = _delay(turn, position, free=free, running=running, limit=limit)
+            share = shares.get(job.project_id, _NOTHING)
+            reason = _delay(turn, position, free=free, running=share.running, limit=share.may_run(limit))
         out[job.job_id] = QueuePlace(position=position, reason=reason[0], detail=reason[1])
     return out
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from api import rates
 from api.auth import Caller
 from api.parts import Parts
-from models import keys, usage
+from models import keys, project_limits, usage
 from stillhouse.spec.errors import QuotaExceeded
 from stillhouse.spec.views import Usage
 
@@ -35,12 +35,14 @@ def take_room(parts: Parts, session: Session, project_id: str, bytes: int) -> No
 
 
 def _check(parts: Parts, session: Session, project_id: str, bytes: int) -> None:
-    limit, stored = parts.settings.limits.max_storage_bytes, usage.stored_bytes(session, project_id)
+    stored = usage.stored_bytes(session, project_id)
+    limit = project_limits.of(session, project_id).max_storage_bytes or parts.settings.limits.max_storage_bytes
     if stored + bytes > limit:
         raise QuotaExceeded(
             f"The project stores {stored:,} bytes; {bytes:,} more would be above its limit of {limit:,}.",
             hint="Delete datasets, models, jobs or teacher outputs you no longer need; the trash counts until it is "
-            "emptied. The operator's setting is STILLHOUSE_LIMITS__MAX_STORAGE_BYTES.",
+            "emptied. The operator's setting is STILLHOUSE_LIMITS__MAX_STORAGE_BYTES, or `stillhouse limits` for one "
+            "project.",
         )
 
 
@@ -49,9 +51,10 @@ def used(parts: Parts, project_id: str) -> Usage:
     limits = parts.settings.limits
     with parts.of(project_id).read() as session:
         stored = usage.stored_bytes(session, project_id)
+        own = project_limits.of(session, project_id)
     return Usage(
         storage_bytes=stored,
-        max_storage_bytes=limits.max_storage_bytes,
-        max_requests_per_minute=limits.max_requests_per_minute,
+        max_storage_bytes=own.max_storage_bytes or limits.max_storage_bytes,
+        max_requests_per_minute=own.max_requests_per_minute or limits.max_requests_per_minute,
         max_uploads_per_hour=limits.max_uploads_per_hour,
     )

@@ -47,6 +47,7 @@ app.command()(doctor)
 app.command()(operate.fsck)
 app.command()(operate.backup)
 app.command()(operate.restore)
+app.command()(operate.limits)
 
 
 @app.callback()

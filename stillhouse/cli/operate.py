@@ -17,6 +17,7 @@ from stillhouse.cli.session import AsJson
 from stillhouse.spec.errors import Invalid
 
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: that of `stillhouse up`.")]
+Limit = Annotated[str | None, typer.Option(metavar="N|default", help="`default`: as the service's settings say.")]
 
 
 def fsck(
@@ -58,6 +59,30 @@ def restore(
     2 not done.
     """
     _run(context, "operate.restore", [str(source)], data_dir)
+
+
+def limits(
+    context: typer.Context,
+    project: Annotated[str | None, typer.Argument(help="Name of a project. Default: show those of all.")] = None,
+    max_queued_jobs: Limit = None,
+    max_running_jobs: Limit = None,
+    max_storage_bytes: Limit = None,
+    max_requests_per_minute: Limit = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show limits of projects, or set those of one in place of the service's.
+
+    Exit codes: 0 done · 2 not done.
+    """
+    given = {
+        "--max-queued-jobs": max_queued_jobs,
+        "--max-running-jobs": max_running_jobs,
+        "--max-storage-bytes": max_storage_bytes,
+        "--max-requests-per-minute": max_requests_per_minute,
+    }
+    named = [part for name, value in given.items() if value is not None for part in (name, value)]
+    _run(context, "operate.limits", named if project is None else [project, *named], data_dir)
 
 
 def _run(context: typer.Context, module: str, arguments: list[str], data_dir: Path | None) -> None:

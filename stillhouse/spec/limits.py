@@ -58,3 +58,16 @@ class Limits(Contract, strict=False):  # they come as text, from environment var
     """Bytes one project may keep: datasets, models, files of jobs, checkpoints, teacher outputs."""
     max_body_bytes: int = Field(default=1024**2, ge=1)
     """Bytes of a JSON body."""
+
+
+class ProjectLimits(Contract):
+    """Limits of one project. What is None is as the service's `Limits` say."""
+
+    max_queued_jobs: int | None = Field(default=None, ge=1)
+    """Jobs that wait for a worker."""
+    max_running_jobs: int | None = Field(default=None, ge=1)
+    """Jobs that workers hold at once."""
+    max_storage_bytes: int | None = Field(default=None, ge=1)
+    """Bytes of datasets, models, files of jobs, checkpoints and teacher outputs."""
+    max_requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests with each API key."""
