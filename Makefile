@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests share the cores: processes with one thread each, and one more than cores, as many tests wait.
+# Tests share the cores: processes of one thread, one more than cores, as many tests wait.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) + 1))')
 
 .PHONY: help demo test fuzz lint types contracts check bench-overhead bench-polling bench-reporting bench-checkpoints bench-hinton bench-methods bench-speed bench-load chaos docs audit lock clean

@@ -18,19 +18,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.reporting import digits
+from benchmarks.reporting import digits, plain_stage
 from distill.checkpoints import Checkpoints, Journal, Prints
 from distill.data import Dataset, measure
 from distill.lesson import Lesson
 from distill.reporter import Reporter
-from distill.stages import Stage
 from distill.students import build
 from distill.train import fit
 from stillhouse.spec.events import CheckpointSaved, TrainerEvent
 from stillhouse.spec.losses import Ce
-from stillhouse.spec.states import Phase
 from stillhouse.spec.students import Architecture, Cnn, Resnet
-from stillhouse.spec.training import Augmentation
 
 NETWORKS: dict[str, tuple[Architecture, int]] = {
     "cnn 1-16-32-64-10": (Cnn(name="cnn"), 60),
@@ -89,23 +86,7 @@ def main() -> None:
 
 def cpu_seconds(data: Dataset, architecture: Architecture, epochs: int, heard: Heard, *, writes: bool) -> float:
     """CPU seconds of training for `epochs` epochs."""
-    stage = Stage(
-        phase=Phase.DISTILLING,
-        stream="student",
-        losses=(Ce(kind="ce", weight=1.0),),
-        epochs=epochs,
-        batch_size=32,
-        optimizer="adamw",
-        learning_rate=0.003,
-        weight_decay=0.01,
-        momentum=0.0,
-        schedule="cosine",
-        warmup_epochs=0.0,
-        precision="fp32",
-        augmentation=Augmentation(),
-        seed=0,
-        early_stopping=None,
-    )
+    stage = plain_stage((Ce(kind="ce", weight=1.0),), epochs)
     torch.manual_seed(0)
     found = measure(data)
     net = build(architecture, data.facts, found.mean, found.std)
