@@ -240,4 +240,6 @@ def _children(pid: int) -> list[int]:
 
 def each(folder: Path) -> Iterator[Path]:
     """All files below a folder."""
-    return (path for path in folder.rglob("*") if path.is_file())
+    # Not rglob: it stumbles over a folder that goes while it walks.
+    found = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return (path for path in found if path.is_file())

@@ -42,8 +42,8 @@ def rows(service: Service) -> list[TeacherOutputRow]:
 def files(service: Service) -> list[Path]:
     """Everything that is kept or half made, wherever it lies."""
     folders = [service.settings.data_dir / name for name in ("storage", "work/cache")]
-    found = [path for folder in folders if folder.is_dir() for path in folder.rglob("*")]
-    return [path for path in found if path.is_file() and "teacher-outputs" in str(path)]
+    found = [path for folder in folders for path in parts.each(folder)]
+    return [path for path in found if "teacher-outputs" in str(path)]
 
 
 def stored(service: Service, row: TeacherOutputRow) -> Path:
