@@ -70,7 +70,7 @@ docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
 	$(BIN)/python -m api.openapi
 	$(BIN)/python -m api.openapi
 
-audit: $(VENV)/.installed  ## ask the advisory database about the pinned versions (needs a network)
+audit:  ## ask the advisory database about the pinned versions (needs a network)
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
 	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt

@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     outbound_http: bool = False
     """Allow webhooks to addresses with http://, unencrypted."""
 
-    lease_seconds: float = Field(default=30, gt=0)
-    """A job whose worker has not renewed its lease for this long is taken back."""
+    lease_seconds: float = Field(default=25, gt=0)
+    """A job whose worker has not renewed its lease for this long is taken back when the reconciler looks next."""
     heartbeat_seconds: float = Field(default=5, gt=0)
     """How often a worker renews. A third of the lease or less, so that two lost renewals do no harm."""
     reconcile_seconds: float = Field(default=2, gt=0)
