@@ -4,18 +4,15 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from core.db import Database
 from core.settings import Settings
 from core.storage import Storage, make_storage
 from models import checkpoints, results, stored_files, verbs
 from models.teacher_output import TeacherOutputRow
-from stillhouse.spec import StoredDataset
 from tests.object_store import ObjectStore
 from tests.worker import service as parts
 from tests.worker.service import Service, eventually, spec
@@ -35,14 +32,9 @@ def storage_kind() -> str:
 
 
 @pytest.fixture
-def service(
-    settings: Settings, database: Database, project: str, tmp_path: Path, digits: tuple[Path, StoredDataset]
-) -> Iterator[Service]:
-    """A service that writes checkpoints often, and has the time to see a store come back."""
-    often = settings.model_copy(update={"checkpoint_seconds": 0.3, "lease_seconds": 6.0})
-    made = Service(often, database, project, tmp_path, digits)
-    yield made
-    made.stop()
+def settings(settings: Settings) -> Settings:
+    """Of a service that writes checkpoints often, and has the time to see a store come back."""
+    return settings.model_copy(update={"checkpoint_seconds": 0.3, "lease_seconds": 6.0})
 
 
 def storage(service: Service) -> Storage:
@@ -77,14 +69,17 @@ def damage(service: Service, key: str, scratch: Path) -> None:
 
 
 def forget_this_machine(service: Service) -> None:
-    """What the next worker knows is in the store."""
-    shutil.rmtree(service.settings.work_dir)
+    """What the next worker knows is in the store. The folder stays: a reconciler leaves its sign of life there."""
+    for path in service.settings.work_dir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
 
 
 def kill(worker: "subprocess.Popen[bytes]") -> None:
+    started = parts.family(worker.pid)  # asked before: nobody knows the children of a process that is gone
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    eventually(lambda: not parts.family(worker.pid), "all of it ends")
+    eventually(lambda: all(map(parts.gone, started)), "all of it ends")
 
 
 def test_outputs_of_one_job_serve_the_next_on_another_machine_and_damaged_ones_are_made_again(

@@ -7,17 +7,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, delete, func, select, text
 
-from core.db import Database
 from core.settings import Settings
 from models import checkpoints, events, verbs
 from models.checkpoint import CheckpointRow
 from models.metric import MetricRow
-from stillhouse.spec import StoredDataset
 from stillhouse.spec.states import JobStatus
 from tests.worker import service as parts
 from tests.worker.service import Service, eventually, gone, spec
@@ -31,14 +28,9 @@ _UNDISTURBED: dict[str, Outcome] = {}
 
 
 @pytest.fixture
-def service(
-    settings: Settings, database: Database, project: str, tmp_path: Path, digits: tuple[Path, StoredDataset]
-) -> Iterator[Service]:
-    """A service that writes checkpoints often."""
-    often = settings.model_copy(update={"checkpoint_seconds": 0.3, "lease_seconds": 6.0})
-    made = Service(often, database, project, tmp_path, digits)
-    yield made
-    made.stop()
+def settings(settings: Settings) -> Settings:
+    """Of a service that writes checkpoints often."""
+    return settings.model_copy(update={"checkpoint_seconds": 0.3, "lease_seconds": 6.0})
 
 
 def recorded(service: Service, job_id: str) -> list[CheckpointRow]:

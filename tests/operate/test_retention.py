@@ -2,14 +2,11 @@
 
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from core.db import Database
-from core.settings import Settings
 from core.storage import Storage
 from models import datasets, events, holds, jobs, stored_files, trash, usage
 from models.base import Base, db_now
@@ -19,32 +16,8 @@ from models.job import JobRow
 from models.model import ModelRow
 from models.teacher_output import TeacherOutputRow
 from stillhouse.spec.errors import Unavailable
-from tests.house import House
-from tests.shelf import PLACES, Shelf
-from tests.worker.hooked import Hooked
+from tests.shelf import Shelf
 from worker.retention import sweep
-
-
-@pytest.fixture(params=PLACES, ids="-".join)
-def place(request: pytest.FixtureRequest) -> tuple[str, str]:
-    found: tuple[str, str] = request.param
-    return found
-
-
-@pytest.fixture
-def database_kind(place: tuple[str, str]) -> str:
-    return place[0]
-
-
-@pytest.fixture
-def storage_kind(place: tuple[str, str]) -> str:
-    return place[1]
-
-
-@pytest.fixture
-def shelf(settings: Settings, database: Database, project: str, api_key: str, tmp_path: Path) -> Shelf:
-    house = House(url="", key=api_key, project=project, settings=settings, database=database)
-    return Shelf(house, Hooked(database, project), tmp_path)
 
 
 def test_a_purged_job_leaves_no_row_and_no_file_of_its_own(shelf: Shelf) -> None:
