@@ -67,8 +67,7 @@ chaos: $(VENV)/.installed  ## kill, freeze, starve and flood a running service, 
 
 docs: $(VENV)/.installed  ## write docs/reference.md and docs/openapi.json
 	$(BIN)/python -m docs.generate
-	$(BIN)/python -m api.openapi
-	$(BIN)/python -m api.openapi
+	$(BIN)/python -m api.openapi docs/openapi.json
 
 audit:  ## ask the advisory database about the pinned versions (needs a network)
 	$(PYTHON) -m venv $(VENV)-audit

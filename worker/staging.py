@@ -64,11 +64,11 @@ def stage(
     try:
         if data is None:
             raise NotFound("The dataset is no longer there.")
-        dataset = storage.fetch(data.storage_key, cache / "datasets")
+        dataset = _fetched(storage, data.storage_key, cache / "datasets", data.sha256, digests)
     except NotFound as error:
         hint = "Upload the dataset again and post the job with the new id."
         raise JobFailure("dataset_unusable", "The stored dataset is no longer there.", hint=hint) from error
-    if digests.of(dataset) != data.sha256:
+    if dataset is None:
         # What is worked out from it is kept under this digest: it must be true.
         detail = "The stored dataset is not what was uploaded: its bytes have changed."
         raise JobFailure("dataset_unusable", detail, hint="Upload the dataset again and post the job with the new id.")
@@ -142,14 +142,26 @@ def _stage_teacher(storage: Storage, model: ModelRow | None, into: Path, cache: 
     config = STORED_CONFIG.validate_python(model.config)
     hint = "Upload the teacher again and post the job with the new id."
     try:
-        weights = storage.fetch(model.weights_key, cache)
+        weights = _fetched(storage, model.weights_key, cache, model.sha256, digests)
     except NotFound as error:
         raise JobFailure("teacher_unusable", "The teacher's weights are no longer there.", hint=hint) from error
-    if digests.of(weights) != model.sha256:
+    if weights is None:
         detail = "The teacher's weights are not those that were uploaded: their bytes have changed."
         raise JobFailure("teacher_unusable", detail, hint=hint)
     _link(weights, into / weights_file(config))
     (into / "config.json").write_text(config.model_dump_json())
+
+
+def _fetched(storage: Storage, key: str, cache: Path, sha256: str, digests: Digests) -> Path | None:
+    """A stored file, to be read here; None when its bytes have changed. A damaged copy below `cache` is fetched anew.
+
+    Raises NotFound.
+    """
+    path = storage.fetch(key, cache)
+    if digests.of(path) != sha256 and path.is_relative_to(cache):
+        path.unlink(missing_ok=True)
+        path = storage.fetch(key, cache)
+    return path if digests.of(path) == sha256 else None
 
 
 def _link(file: Path, name: Path) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from core.settings import Settings
 from core.storage import Storage, make_storage
 from models import checkpoints, results, stored_files, verbs
+from models.model import ModelRow
 from models.teacher_output import TeacherOutputRow
 from tests.object_store import ObjectStore
 from tests.worker import service as parts
@@ -106,6 +107,29 @@ def test_outputs_of_one_job_serve_the_next_on_another_machine_and_damaged_ones_a
     assert succeed(service, third) == before
     assert any("damaged or gone" in message for message in service.messages(third))
     eventually(lambda: files(service) == named(service), "nothing is left of the damaged file")
+
+
+def test_a_damaged_copy_of_an_input_is_fetched_anew_and_a_damaged_object_refused(
+    service: Service, tmp_path: Path
+) -> None:
+    service.start_worker()
+    first = service.submit(spec())
+    before = succeed(service, first)
+    teacher = service.job(first).student_model_id
+    succeed(service, service.submit(spec(teacher={"model": teacher})))
+    for kind in ("datasets", "models"):
+        (copy,) = (service.settings.work_dir / "cache" / kind).iterdir()
+        copy.write_bytes(bytes(copy.stat().st_size))
+    assert succeed(service, service.submit(spec())) == before
+    succeed(service, service.submit(spec(teacher={"model": teacher})))
+    with service.database.read() as session:
+        model = session.get(ModelRow, teacher)
+        assert model is not None
+    damage(service, model.weights_key, tmp_path / "scratch")
+    shutil.rmtree(service.settings.work_dir / "cache" / "models")
+    job = service.wait(service.submit(spec(teacher={"model": teacher})), "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], "bytes have changed" in job.error["detail"]) == ("teacher_unusable", True)
 
 
 def test_another_machine_goes_on_from_a_checkpoint_in_the_store_and_past_a_damaged_one(
