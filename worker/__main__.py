@@ -15,6 +15,8 @@ def main() -> None:
     schema.check_or_exit(settings.resolved_database_url)
     app.worker_main(
         [
+            # No banner: to name the platform in it Celery runs a command of the system with our whole environment.
+            "--quiet",
             "worker",
             "--pool=prefork",
             f"--concurrency={given.concurrency}",
