@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stillhouse.spec.errors import FieldError
-from stillhouse.spec.spelling import meant
+from stillhouse.spec.spelling import meant, spelled_as_object
 
 _CODES = {
     "extra_forbidden": "unknown_field",
@@ -20,6 +20,7 @@ _CODES = {
     "dict_type": "not_an_object",
     "model_type": "not_an_object",
     "model_attributes_type": "not_an_object",
+    "tuple_type": "list_type",
 }
 _COMPARED = 20
 """Wrong fields for which the one that was meant is looked for: a body may hold many thousands."""
@@ -36,6 +37,8 @@ def field_errors(error: ValidationError, given: Any, model: type[BaseModel]) -> 
         code = _CODES.get(item["type"], item["type"])
         if code == "unknown_field" and len(found) < _COMPARED:
             sentence = _no_such_field(steps, given, model)
+        elif code == "not_an_object" and len(found) < _COMPARED:
+            sentence = _no_object(steps, given, model)
         else:
             sentence = _sentence(item)
         found.setdefault(pointer, []).append((code, sentence, auto))
@@ -60,6 +63,11 @@ def _field_of_a_rule(item: Any) -> tuple[list[str], Any]:
 def _no_such_field(steps: list[int | str], given: Any, model: type[BaseModel]) -> str:
     name = meant(steps, given, model)
     return "There is no such field." if name is None else f"There is no such field; did you mean {name}?"
+
+
+def _no_object(steps: list[int | str], given: Any, model: type[BaseModel]) -> str:
+    example = spelled_as_object(steps, given, model)
+    return "Should be an object with named fields" + ("." if example is None else f": {example}.")
 
 
 def _pointer(steps: Iterable[int | str]) -> str:
@@ -93,6 +101,8 @@ def _sentence(item: Any) -> str:
         return "There is no such field."
     if _CODES.get(kind) == "not_an_object":
         return "Should be an object with named fields."
+    if _CODES.get(kind) == "list_type":
+        return "Should be a list."
     if kind == "missing":
         return "This field is required."
     if kind == "union_tag_invalid":

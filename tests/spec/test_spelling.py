@@ -78,3 +78,42 @@ def test_tens_of_thousands_of_wrong_values_are_each_told_and_the_list_they_are_i
     """With each compared to each this takes many minutes."""
     details = told(SPEC | {"student": {"name": "mlp", "hidden": ["a"] * 60_000}})
     assert list(details) == [f"/student/hidden/{n}" for n in range(60_000)]
+
+
+MODEL, DATASET = "mdl_" + "0" * 26, "ds_" + "0" * 26
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "example"),
+    [
+        ({"dataset": DATASET}, "/dataset", f'{{"id": "{DATASET}"}}'),
+        ({"dataset": "digits"}, "/dataset", '{"builtin": "digits"}'),
+        ({"dataset": "my flowers"}, "/dataset", '{"builtin": …, "id": …}'),
+        ({"teacher": MODEL}, "/teacher", f'{{"model": "{MODEL}"}}'),
+        ({"teacher": "previous"}, "/teacher", '{"previous": …}'),
+        (
+            {"teacher": {"ensemble": {"members": [MODEL, {"model": MODEL}]}}},
+            "/teacher/ensemble/members/0",
+            f'{{"model": "{MODEL}"}}',
+        ),
+        ({"teacher": {"train": {"architecture": "cnn"}}}, "/teacher/train/architecture", '{"name": "cnn"}'),
+        ({"student": "mlp"}, "/student", '{"name": "mlp"}'),
+        ({"losses": ["kd"]}, "/losses/0", '{"kind": "kd"}'),
+        ({"resources": "cuda"}, "/resources", '{"device": "cuda"}'),
+        ({"webhook": "https://example.org/hook?token=s3cret"}, "/webhook", '{"url": …}'),
+        ({"finetune": True}, "/finetune", '{"epochs": …, "learning_rate": …, "label_smoothing": …}'),
+    ],
+)
+def test_a_bare_value_where_an_object_belongs_is_answered_with_the_object(
+    change: dict[str, Any], place: str, example: str
+) -> None:
+    assert told(SPEC | change) == {place: f"Should be an object with named fields: {example}."}
+
+
+def test_an_object_made_as_shown_is_taken() -> None:
+    for change in ({"dataset": {"id": DATASET}}, {"teacher": {"model": MODEL}}, {"losses": [{"kind": "kd"}]}):
+        JobSpec.model_validate(SPEC | change)
+
+
+def test_a_bare_value_where_a_list_belongs_is_told_so_in_the_words_of_json() -> None:
+    assert told(SPEC | {"losses": "kd"}) == {"/losses": "Should be a list, or auto."}
