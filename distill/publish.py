@@ -17,7 +17,7 @@ from distill.export.card import card
 from distill.export.files import OutputFolder
 from distill.export.latencies import Latencies
 from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx, to_onnx_beside
-from distill.export.runtime import Session, latency
+from distill.export.runtime import Session, latencies
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
 from distill.stages import Stage
@@ -29,8 +29,6 @@ from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished, ModelConfig
 from stillhouse.spec.report import ChosenStudent, Latency, OnnxCheck, Report
 from stillhouse.spec.states import Phase, Verdict
-
-_LATENCY_BATCHES = (1, 64)
 
 
 def publish(
@@ -199,8 +197,7 @@ def _report(
 
 
 def _times(session: Session, data: Dataset) -> list[Latency]:
-    rows = data.inputs(data.rows["test"][: max(_LATENCY_BATCHES)]).cpu().numpy()
-    return [latency(session, rows, batch=batch) for batch in _LATENCY_BATCHES]
+    return latencies(session, data.inputs(data.rows["test"][:64]).cpu().numpy())
 
 
 def _json(value: BaseModel) -> bytes:

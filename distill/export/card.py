@@ -83,9 +83,10 @@ def _findings(report: Report) -> str:
         lines.append(f"The student has {report.gap_recovered:.0%} of the teacher's lead over the baseline.")
     elif report.gap_recovered is not None:
         lines.append("The student has none of the teacher's lead over the baseline: here distillation did not help.")
-    timed = next((entry for model in report.models for entry in model.latency), None)
-    if timed is not None:
-        lines.append(f"Times: ONNX Runtime on a CPU with {timed.threads} thread, median of {timed.runs} runs or more.")
+    timed = [entry for model in report.models for entry in model.latency if entry.batch == 1]
+    if timed:
+        runs = min(entry.runs for entry in timed)
+        lines.append(f"Times: ONNX Runtime on a CPU with {timed[0].threads} thread, median of {runs} runs or more.")
     return " ".join(lines)
 
 

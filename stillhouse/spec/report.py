@@ -41,7 +41,8 @@ class Measured(View):
     size_bytes: int
     """model.safetensors of this model."""
     latency: list[Latency] = Field(default_factory=list)
-    """Empty when the model was not exported, and of the baseline: it is the student's network."""
+    """Of 1 row and of 64, or of 1 alone where 64 would take longer than 0.1 s. Empty when the model was not exported,
+    and of the baseline: it is the student's network."""
     balanced_accuracy: float | None = None
     """Mean of `per_class_accuracy` over the classes that have test rows (macro recall): every class counts alike. None
     in reports from before it was measured."""

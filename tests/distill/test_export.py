@@ -1,6 +1,7 @@
 """The ONNX twin and the card: what is caught, what may fail, and what a name cannot break."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from distill.export.card import card
 from distill.export.files import OutputFolder
 from distill.export.latencies import Latencies
 from distill.export.onnx import check, check_standard, to_onnx
-from distill.export.runtime import Session, latency
+from distill.export.runtime import Array, Session, latencies, latency
 from distill.model import Model, trained_model
 from distill.publish import publish
 from distill.reporter import Reporter
@@ -103,6 +104,25 @@ def test_a_latency_counts_its_runs_and_names_its_threads(content: bytes) -> None
     assert (found.batch, found.threads) == (64, 1)
     assert found.runs >= 3
     assert 0 < found.median_ms <= found.p90_ms
+
+
+class _Slow(Session):
+    """2 ms a row: 64 would take 128."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __call__(self, x: Array) -> Array:
+        self.asked.append(len(x))
+        time.sleep(0.002 * len(x))
+        return x
+
+
+def test_64_rows_of_a_slow_network_are_not_timed_and_not_run(content: bytes) -> None:
+    slow, rows = _Slow(), np.zeros((3, 1, 8, 8), np.float32)
+    assert [entry.batch for entry in latencies(slow, rows)] == [1]
+    assert set(slow.asked) == {1}
+    assert [entry.batch for entry in latencies(Session(content), rows)] == [1, 64]
 
 
 class _Untraceable(nn.Module):
