@@ -18,6 +18,8 @@ from api.parts import InParts
 from stillhouse.spec.errors import FieldError, Invalid, StillhouseError, TooLarge, UnsupportedMedia
 
 MAX_DEPTH = 32
+MAX_OPENED = 20_000
+"""Objects and lists in a body: each costs far more time than the two bytes it takes to write."""
 MAX_ERRORS = 100
 """Entries an answer lists at most: a small body can hold very many mistakes."""
 _READ_SECONDS = 30
@@ -81,8 +83,11 @@ def parse(raw: bytes) -> Any:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _invalid("not_utf8", f"The body is not UTF-8: byte {error.start} starts no character.") from None
-    if _depth(raw) > MAX_DEPTH:
+    deepest, opened = _nesting(raw)
+    if deepest > MAX_DEPTH:
         raise _invalid("too_deep", f"The body nests deeper than {MAX_DEPTH} levels.")
+    if opened > MAX_OPENED:
+        raise _invalid("too_many_values", f"The body has more than {MAX_OPENED:,} objects and lists.")
     try:
         value = json.loads(text, object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
@@ -107,10 +112,10 @@ class _Object(dict[str, Any]):
 def _faults(value: Any, pointer: str) -> Iterator[FieldError]:
     if isinstance(value, _Object):
         for name in value.doubled:
-            place = f"{pointer}/{_escaped(name)}"
+            place = f"{pointer}/{escaped(name)}"
             yield FieldError(pointer=place, code="duplicate_key", detail="This key stands more than once; keep one.")
         for name, item in value.items():
-            yield from _faults(item, f"{pointer}/{_escaped(name)}")
+            yield from _faults(item, f"{pointer}/{escaped(name)}")
     elif isinstance(value, list):
         for position, item in enumerate(value):
             yield from _faults(item, f"{pointer}/{position}")
@@ -118,20 +123,22 @@ def _faults(value: Any, pointer: str) -> Iterator[FieldError]:
         yield FieldError(pointer=pointer, code="not_finite", detail="Should be a finite number.")
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _depth(raw: bytes) -> int:
-    deepest = depth = 0
+def _nesting(raw: bytes) -> tuple[int, int]:
+    """How deep the brackets nest, and how many are opened."""
+    deepest = depth = opened = 0
     for token in _TOKEN.finditer(raw):
         first = token.group()[:1]
         if first in b"[{":
             depth += 1
+            opened += 1
             deepest = max(deepest, depth)
         elif first in b"]}":
             depth -= 1
-    return deepest
+    return deepest, opened
 
 
 async def _read(request: Request, limit: int) -> bytes:

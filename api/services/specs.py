@@ -1,12 +1,15 @@
 """From the bytes a caller posts to a spec that can run: parsed, fitted to data, teacher and limits, resolved."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api.bodies import MAX_ERRORS, JsonBody
+from api.bodies import MAX_ERRORS, JsonBody, escaped
 from api.parts import Parts
 from api.services import builtins
 from core.outbound import Guard, Refused
@@ -14,7 +17,7 @@ from models import datasets, results
 from models.dataset import DatasetRow
 from models.model import ModelRow
 from stillhouse.spec.base import concrete
-from stillhouse.spec.errors import InvalidSpec
+from stillhouse.spec.errors import FieldError, InvalidSpec
 from stillhouse.spec.facts import DataFacts, DataReport, Split
 from stillhouse.spec.job import DatasetRef, JobSpec
 from stillhouse.spec.losses import Ce
@@ -28,6 +31,8 @@ from stillhouse.spec.teachers.config import STORED_CONFIG
 from stillhouse.spec.training import Training
 from stillhouse.spec.views import Estimate
 
+_LONGEST_LIST = 1000
+"""No list of a spec may hold as many. Looked at first: each wrong entry of a list is an error to write out."""
 _NEEDED: tuple[tuple[Split, str], ...] = (("train", "learn from"), ("test", "be measured on"))
 
 
@@ -57,12 +62,26 @@ def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
 
 def parse_spec(body: JsonBody) -> JobSpec:
     """The spec in a body. Raises InvalidSpec."""
+    if wrong := list(islice(_long_lists(body.value, ""), MAX_ERRORS)):
+        raise InvalidSpec("The spec is not valid: a list is too long.", errors=wrong)
     try:
         return JobSpec.model_validate_json(body.raw)
     except ValidationError as error:
         wrong = field_errors(error, body.value, JobSpec)
         count = "1 field" if len(wrong) == 1 else f"{len(wrong)} fields"
         raise InvalidSpec(f"The spec is not valid: {count} to mend.", errors=wrong[:MAX_ERRORS]) from None
+
+
+def _long_lists(value: Any, pointer: str) -> Iterator[FieldError]:
+    if isinstance(value, list) and len(value) > _LONGEST_LIST:
+        detail = f"Has {len(value):,} entries; no list of a spec has more than {_LONGEST_LIST:,}."
+        yield FieldError(pointer=pointer, code="too_long", detail=detail)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _long_lists(item, f"{pointer}/{position}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _long_lists(item, f"{pointer}/{escaped(name)}")
 
 
 def estimate(fitted: Fitted) -> Estimate:
