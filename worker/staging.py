@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from core.db import Database
 from core.settings import Settings
 from core.storage import Storage, sha256_of
-from models import datasets, jobs, results
+from models import checkpoints, datasets, jobs, project_limits, results, usage
 from models.lifecycle import Lease
 from models.model import ModelRow
 from stillhouse.spec.base import concrete
@@ -57,6 +59,7 @@ def stage(
     with database.read() as session:
         job = jobs.brief(session, lease.job_id)
         assert job is not None, "a claimed job has a row"
+        _check_room(session, settings, lease, job["project_id"])
         spec = JobSpec.model_validate(job["resolved"])
         data = datasets.get(session, job["project_id"], job["dataset_id"])
         held = [m.model and results.model(session, job["project_id"], m.model) for m in spec.teacher.members]
@@ -98,6 +101,22 @@ def stage(
         name=job["name"] or lease.job_id,
         spent_seconds=job["spent_seconds"],
     )
+
+
+def _check_room(session: Session, settings: Settings, lease: Lease, project_id: str) -> None:
+    """Raises JobFailure for a job that would begin while its project stores more than it may: many may have been
+    accepted while there was room. One that has begun goes on: its work is worth more than the little it may be over.
+    """
+    if checkpoints.newest(session, lease.job_id, limit=1):
+        return
+    stored = usage.stored_bytes(session, project_id)
+    limit = project_limits.of(session, project_id).max_storage_bytes or settings.limits.max_storage_bytes
+    if stored >= limit:
+        hint = (
+            "Delete datasets, models, jobs or teacher outputs you no longer need (the trash counts until it is "
+            "emptied), or have the limit raised; then retry the job."
+        )
+        raise JobFailure("storage_quota", f"The project stores {stored:,} bytes of {limit:,}.", hint=hint)
 
 
 def store(storage: Storage, staged: Staged, lease: Lease, finished: Finished) -> list[StoredFile]:

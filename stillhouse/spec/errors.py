@@ -250,6 +250,7 @@ FAILURE_CODES: dict[str, str] = {
     "weights_unavailable": "Published weights a spec asks for could not be downloaded.",
     "budget_unmet": "No candidate is as fast as the student's budget asks.",
     "dataset_unusable": "The stored dataset could not be read.",
+    "storage_quota": "The project stores as much as it may: there is no room for what a job leaves.",
     "time_limit": "The job ran longer than `resources.max_hours`.",
     "attempts_exhausted": "Every allowed attempt was lost with its trainer or worker.",
     "engine_fault": "The engine failed in a way it should not.",

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -311,6 +312,24 @@ def test_a_trainer_that_does_not_stop_in_time_is_stopped_all_the_same(service: S
     job = service.wait(job_id, "paused")
     assert gone(pid)
     assert job.lost_attempts == 0
+
+
+def test_a_worker_told_to_stop_twice_while_its_trainer_is_deaf_hands_the_job_back_all_the_same(
+    service: Service,
+) -> None:
+    worker = service.start_worker(STILLHOUSE_STOP_SECONDS="3")
+    job_id = service.submit(spec(epochs=9000))
+    service.wait_training(job_id)
+    pid = parts.trainer(worker)
+    os.kill(pid, signal.SIGSTOP)
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(1)  # the second comes while the first is still waited for
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=parts.PATIENCE_SECONDS)
+    assert gone(pid)
+    job = service.job(job_id)
+    assert (job.status, job.lost_attempts, job.lease_until) == ("queued", 0, None)
+    assert_nothing_left_behind(service)
 
 
 def test_a_storage_that_refuses_does_not_end_the_job(service: Service) -> None:
