@@ -42,7 +42,7 @@ def restore(reader: Reader, settings: Settings) -> dict[str, int]:
     if (revision := reader.manifest["revision"]) not in schema.known():
         raise Refused(f"The backup has revision {revision}, which this release does not know: use a newer one.")
     if wrong := reader.wrong():
-        raise Refused(f"The backup is damaged: {', '.join(wrong[:5])} ({len(wrong)} files in all).")
+        raise Refused(f"The backup is damaged: {', '.join(wrong[:5])} (files that are wrong: {len(wrong)}).")
     storage, url = make_storage(settings), settings.resolved_database_url
     _refuse_unless_empty(storage, url, settings)
     _put_files(reader, storage)

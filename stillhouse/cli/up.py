@@ -197,7 +197,7 @@ def _run_once(what: str, command: list[str], env: dict[str, str]) -> str:
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 - our own modules
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise Refused(f"Failed while {what}: {reason}. `stillhouse doctor` looks for the cause.")
+        raise Refused(f"Failed while {what}: {reason.removesuffix('.')}. `stillhouse doctor` looks for the cause.")
     return done.stdout.strip()
 
 
