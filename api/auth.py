@@ -42,7 +42,9 @@ def identify(parts: InParts, request: Request, _described: Annotated[object, bea
     parts.key_use.note(row.id)
     caller = Caller(project_id=row.project_id, key_id=row.id, scope=row.scope)
     request.state.caller, request.state.action = caller, request.scope["endpoint"].__name__
-    request.state.path_ids = [value for name, value in request.path_params.items() if name.endswith("_id")]
+    request.state.path_ids = [
+        value for name, value in request.path_params.items() if name == "name" or name.endswith("_id")
+    ]
     rates.note(request.scope["state"], parts.request_rate.spend(row.id, quota=parts.request_quotas.of(row.project_id)))
     return caller
 

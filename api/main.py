@@ -31,6 +31,7 @@ from api.routes import (
     jobs,
     keys,
     models,
+    secrets,
     teacher_outputs,
     usage,
     verbs,
@@ -72,7 +73,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     problems.install(app)
     job_parts = (jobs, verbs, following, checkpoints, artifacts)
-    for module in (health, datasets, *job_parts, models, teacher_outputs, catalogue, webhooks, keys, usage, audit):
+    for module in (
+        health,
+        datasets,
+        *job_parts,
+        models,
+        teacher_outputs,
+        catalogue,
+        webhooks,
+        keys,
+        secrets,
+        usage,
+        audit,
+    ):
         app.include_router(module.router)
     return app
 

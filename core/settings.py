@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     storage_endpoint: str | None = None
     """Address of an S3-compatible store that is not AWS. Its credentials come from the usual AWS_… variables."""
     secret_key: SecretStr | None = None
-    """Signs cursors and encrypts webhook secrets; the same for all processes. At least 32 characters. None: made at
+    """Signs cursors and encrypts stored secrets; the same for all processes. At least 32 characters. None: made at
     first start and kept in the data folder."""
 
     host: str = "127.0.0.1"
@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     None: what the machine has. Linux only."""
     cache_max_bytes: int = Field(default=20 * 1024**3, ge=0)
     """What a worker keeps of datasets, models and teacher outputs; the files used longest ago go first."""
+    hub_url: str = "https://huggingface.co"
+    """Where workers download published weights that a spec asks for: the Hugging Face Hub or a mirror. It is shown the
+    tokens that specs name. Empty: nothing is downloaded."""
     cuda_visible_devices: str | None = None
     """Passed to the trainer as CUDA_VISIBLE_DEVICES. None: all of the machine's."""
 

@@ -4,8 +4,9 @@
 """
 
 from distill.checkpoints import Checkpoints, Stopped
+from distill.hub import Hub
 from distill.model import load
 from distill.run import RunIO, run
 from distill.teacher_outputs import FolderShelf
 
-__all__ = ["Checkpoints", "FolderShelf", "RunIO", "Stopped", "load", "run"]
+__all__ = ["Checkpoints", "FolderShelf", "Hub", "RunIO", "Stopped", "load", "run"]

@@ -11,6 +11,7 @@ from torch import nn
 from distill.checkpoints import Journal
 from distill.data import Dataset, Statistics
 from distill.evaluate import score
+from distill.hub import PUBLIC, Hub
 from distill.lesson import Lesson
 from distill.losses import needs_teacher
 from distill.model import Model, trained_model
@@ -42,6 +43,7 @@ class Nursery:
     statistics: Statistics
     reporter: Reporter
     journal: Journal
+    hub: Hub = PUBLIC
     epochs: dict[str, int] = field(default_factory=dict)
     """Epochs each stage really ran, by the name of its series."""
 
@@ -51,7 +53,7 @@ class Nursery:
         # Drawn on the CPU, so every device starts from the same weights.
         torch.default_generator.manual_seed(derive(seed, stream, "init"))
         net = build(architecture, self.data.facts, self.statistics.mean, self.statistics.std)
-        make_ready(net, architecture, self.data.facts)
+        make_ready(net, architecture, self.data.facts, self.hub)
         return net.to(self.data.x.device)
 
     def model(

@@ -15,6 +15,7 @@ from distill.ema import Ema
 from distill.evaluate import Score, score
 from distill.export.latencies import Latencies
 from distill.gate import let_teach
+from distill.hub import PUBLIC, Hub
 from distill.pairing import pair_layers, sentence
 from distill.publish import publish
 from distill.raising import Entrant, Nursery, ancestor, entrants, graduate
@@ -63,6 +64,8 @@ class RunIO:
     """Where the run writes down how far it is, and goes on from; None: nowhere."""
     wishes: Callable[[], Wish | None] | None = None
     """Asked about once a second what is wished of the run: `stop` or `finish`."""
+    hub: Hub = PUBLIC
+    """Where published weights come from that the spec asks for, and the tokens it names."""
 
 
 def run(spec: JobSpec, io: RunIO, report: Callable[[TrainerEvent], None]) -> Finished:
@@ -106,7 +109,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter, jou
         data = data.to(device)
         _introduce_data(data, reporter)
         reporter.advance(step=1)
-    nursery = Nursery(spec, data, statistics, reporter, journal)
+    nursery = Nursery(spec, data, statistics, reporter, journal, io.hub)
     architecture, chosen = _chosen(spec, nursery)
     student = nursery.fresh(architecture)
     check_frozen(spec, student)

@@ -12,6 +12,7 @@ from models.job import JobRow
 from models.metric import MetricRow
 from models.model import ModelRow
 from models.project import ProjectRow
+from models.secret import SecretRow
 from models.storage_hold import StorageHoldRow
 from models.teacher_output import TeacherOutputRow, TeacherOutputUseRow
 from models.webhook_delivery import WebhookDeliveryRow
@@ -32,6 +33,7 @@ __all__ = [
     "MetricRow",
     "ModelRow",
     "ProjectRow",
+    "SecretRow",
     "StorageHoldRow",
     "TeacherOutputRow",
     "TeacherOutputUseRow",

@@ -1,6 +1,9 @@
-"""What a supervisor hands to a trainer: one JSON line, paths and numbers, no credentials."""
+"""What a supervisor hands to a trainer: one JSON line, paths and numbers, and no credentials but the tokens its job may
+show to the hub."""
 
 from pathlib import Path
+
+from pydantic import ConfigDict, Field
 
 from stillhouse.spec.base import Contract
 from stillhouse.spec.job import JobSpec
@@ -8,6 +11,8 @@ from stillhouse.spec.job import JobSpec
 
 class Order(Contract):
     """One attempt of one job."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     spec: JobSpec
     """Resolved."""
@@ -30,6 +35,11 @@ class Order(Contract):
     """Folder to write checkpoints to, and to go on from the newest of."""
     checkpoint_seconds: float
     """At least so long from one to the next."""
+
+    hub: str | None = None
+    """Address of the hub; None: this job downloads nothing."""
+    hub_tokens: dict[str, str] = Field(default_factory=dict, repr=False)
+    """By the name of the secret. They travel in this line over the socket of the two, and nowhere else."""
 
     @property
     def output_path(self) -> Path:

@@ -26,6 +26,7 @@ from stillhouse.spec.teachers.config import STORED_CONFIG
 from worker.checkpoints import job_folder
 from worker.digests import Digests
 from worker.folder import AttemptFolder
+from worker.hub import hub_of, hub_tokens
 from worker.order import Order
 
 # Multiply-adds of a step that one core does in some 5 ms. Below, the threads wait for each other longer than they work.
@@ -92,6 +93,8 @@ def stage(
         latencies=str(cache / "latencies" / job["project_id"]),
         checkpoints=str(job_folder(settings, lease.job_id) / f"a{lease.attempt}"),
         checkpoint_seconds=settings.checkpoint_seconds,
+        hub=hub_of(settings, spec),
+        hub_tokens=hub_tokens(database, settings, job["project_id"], spec),
         threads=threads_for(spec, DataFacts.model_validate(data.facts), settings, teachers=teachers),
     )
     return Staged(

@@ -79,6 +79,7 @@ def _run(order: Order, channel: socket.socket, supervisor: Supervisor) -> Traine
         threads=order.threads,
         checkpoints=Checkpoints(Path(order.checkpoints), every_seconds=order.checkpoint_seconds),
         wishes=supervisor.wish,
+        hub=_hub(order),
     )
     try:
         return distill.run(order.spec, io, lambda event: _send(channel, event))
@@ -91,6 +92,14 @@ def _run(order: Order, channel: socket.socket, supervisor: Supervisor) -> Traine
         traceback.print_exc()
         hint = "This is a fault of the service: give the job's id to its operator, whose log has the details."
         return Failed(code="engine_fault", detail=f"The engine failed with {type(error).__name__}.", hint=hint)
+
+
+def _hub(order: Order) -> distill.Hub:
+    """What is downloaded stays in this attempt's own folder: weights behind a token are not for other projects."""
+    if order.hub is not None:
+        # Before huggingface_hub is imported, which reads it then.
+        os.environ.pop("HF_HUB_OFFLINE", None)
+    return distill.Hub(address=order.hub, cache=Path(order.scratch) / "hub", tokens=order.hub_tokens)
 
 
 def _send(channel: socket.socket, event: TrainerEvent) -> None:

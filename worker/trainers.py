@@ -162,6 +162,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     env |= {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
     env |= {"MKL_CBWR": "AUTO"}  # a row has the same bits wherever it lies (distill/device.py)
     env |= {"HOME": "/nonexistent", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    # Where a job may ask the hub, its client shall keep no files of its own and say nothing on the way.
+    env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     if settings.cuda_visible_devices is not None:
         env["CUDA_VISIBLE_DEVICES"] = settings.cuda_visible_devices

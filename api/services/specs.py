@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.bodies import MAX_ERRORS, JsonBody, escaped
 from api.parts import Parts
-from api.services import builtins
+from api.services import builtins, secrets
 from core.outbound import Guard, Refused
 from models import datasets, results
 from models.dataset import DatasetRow
@@ -52,6 +52,7 @@ def fit(parts: Parts, project_id: str, body: JsonBody) -> Fitted:
     """Parse and check a posted spec. Raises InvalidSpec with one entry per wrong field."""
     spec = parse_spec(body)
     _check_webhook(parts, spec)
+    secrets.check_named(parts, project_id, spec)
     dataset = _dataset(parts, project_id, spec.dataset)
     facts = DataFacts.model_validate(dataset.facts)
     _check_splits(spec.dataset, facts)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from distill.hub import PUBLIC, Hub
 from distill.students.registry import register
 from stillhouse.spec import DataFacts
 from stillhouse.spec.errors import JobFailure
@@ -32,11 +33,12 @@ def from_timm(architecture: Timm, facts: DataFacts) -> nn.Module:
     return net if architecture.input_size is None else nn.Sequential(Enlarge(architecture.input_size), net)
 
 
-def make_ready(net: nn.Module, architecture: Architecture, facts: DataFacts) -> None:
+def make_ready(net: nn.Module, architecture: Architecture, facts: DataFacts, hub: Hub = PUBLIC) -> None:
     """Before a network is trained: try one of timm on this data, and load published weights if they are asked for.
 
     `net` is what `build` gave for `architecture`; other families need nothing. Raises JobFailure `student_unusable`
-    when the network cannot take images of this size, `weights_unavailable` when the weights cannot be had.
+    when the network cannot take images of this size, `weights_unavailable` when the weights cannot be had,
+    `secret_unavailable` when the token for them cannot.
     """
     if not isinstance(architecture, Timm):
         return
@@ -44,7 +46,7 @@ def make_ready(net: nn.Module, architecture: Architecture, facts: DataFacts) -> 
     if architecture.pretrained:
         body = net.get_submodule("network")
         own = body if architecture.input_size is None else body.get_submodule("1")
-        own.load_state_dict(_published(architecture, facts))
+        own.load_state_dict(_published(architecture, facts, hub))
 
 
 def _created(architecture: Timm, facts: DataFacts, *, classes: int, **more: Any) -> Any:
@@ -87,7 +89,7 @@ def _unusable(architecture: Timm, facts: DataFacts) -> JobFailure:
     )
 
 
-def _published(architecture: Timm, facts: DataFacts) -> dict[str, Tensor]:
+def _published(architecture: Timm, facts: DataFacts, hub: Hub) -> dict[str, Tensor]:
     """The usual published weights, fitted to the data's channels and classes; the last layer is random.
 
     Only a safetensors file is taken: timm itself would fall back to a pickle.
@@ -98,8 +100,15 @@ def _published(architecture: Timm, facts: DataFacts) -> dict[str, Tensor]:
     known = timm.get_pretrained_cfg(architecture.architecture)
     if known is None or not known.hf_hub_id:
         raise _unavailable(architecture, "timm names none on the Hugging Face Hub")
+    token = hub.token(architecture.hub_token)
     try:
-        file = hf_hub_download(known.hf_hub_id, known.hf_hub_filename or "model.safetensors")
+        file = hf_hub_download(
+            known.hf_hub_id,
+            known.hf_hub_filename or "model.safetensors",
+            token=token,
+            endpoint=hub.address,
+            cache_dir=hub.cache,
+        )
     # The client raises its own errors and those of its transport; all that they share are these.
     except (OSError, RuntimeError, ValueError) as error:
         raise _unavailable(architecture, "they could not be downloaded") from error
@@ -121,5 +130,6 @@ def _unavailable(architecture: Timm, reason: str) -> JobFailure:
     return JobFailure(
         "weights_unavailable",
         f"There are no published weights of timm's {architecture.architecture} to start from: {reason}.",
-        hint="Leave pretrained out to start from random weights, or give the worker a way to the Hugging Face Hub.",
+        hint="Leave pretrained out to start from random weights, give the worker a way to the Hugging Face Hub, or"
+        " name a token in hub_token that may read them.",
     )

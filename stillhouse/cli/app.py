@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from stillhouse.cli import catalogues, datasets, exits, jobs, keys, models, operate, teacher_outputs, verbs, webhooks
+from stillhouse.cli import (
+    catalogues,
+    datasets,
+    exits,
+    jobs,
+    keys,
+    models,
+    operate,
+    secrets,
+    teacher_outputs,
+    verbs,
+    webhooks,
+)
 from stillhouse.cli.audit import audit
 from stillhouse.cli.doctor import doctor
 from stillhouse.cli.exits import EXIT_CODES_HELP, ExitCode
@@ -39,6 +51,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(teacher_outputs.app, name="teacher-outputs")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
+app.add_typer(secrets.app, name="secrets")
 app.command()(catalogues.students)
 app.command()(catalogues.losses)
 app.command()(catalogues.version)

@@ -12,6 +12,7 @@ from stillhouse.spec.audit import AuditEntry
 from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.keys import Key
 from stillhouse.spec.report import ChosenStudent, Measured, Report
+from stillhouse.spec.secret import Secret
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.students import Shrink, Student, WithinBudget, architecture_of, in_words
 from stillhouse.spec.teacher import Teacher
@@ -223,6 +224,15 @@ def keys_table(keys: Iterable[Key]) -> Table:
         ended = "revoked" if key.revoked_at else "" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}"
         used = "never" if key.last_used_at is None else age(key.last_used_at)
         table.add_row(key.id, clean(key.name), key.start + "…", key.scope, used, ended)
+    return table
+
+
+def secrets_table(secrets: Iterable[Secret]) -> Table:
+    """A line per secret."""
+    table = _table("secret", "created", "set", "last used")
+    for secret in secrets:
+        used = "never" if secret.last_used_at is None else age(secret.last_used_at)
+        table.add_row(secret.name, age(secret.created_at), age(secret.updated_at), used)
     return table
 
 

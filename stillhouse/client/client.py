@@ -12,6 +12,7 @@ from stillhouse.client.datasets import Datasets
 from stillhouse.client.jobs import Jobs
 from stillhouse.client.keys import Keys
 from stillhouse.client.models import Models
+from stillhouse.client.secrets import Secrets
 from stillhouse.client.teacher_outputs import TeacherOutputs
 from stillhouse.client.transport import Transport, checked, parse
 from stillhouse.client.webhooks import Webhooks
@@ -53,6 +54,7 @@ class Client:
         self.teacher_outputs = TeacherOutputs(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.keys = Keys(self._transport)
+        self.secrets = Secrets(self._transport)
         self.audit = Audit(self._transport)
 
     @property

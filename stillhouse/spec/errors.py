@@ -247,6 +247,7 @@ FAILURE_CODES: dict[str, str] = {
     "layer_unknown": "A loss names a layer that a network does not have.",
     "layer_mismatch": "A loss cannot compare the layers it is given, or finds none.",
     "student_unusable": "The student's network cannot take images of this size.",
+    "secret_unavailable": "A secret the spec names was deleted, or can no longer be opened.",
     "weights_unavailable": "Published weights a spec asks for could not be downloaded.",
     "budget_unmet": "No candidate is as fast as the student's budget asks.",
     "dataset_unusable": "The stored dataset could not be read.",

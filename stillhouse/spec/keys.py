@@ -11,7 +11,7 @@ Scope = Literal["read", "write", "admin"]
 SCOPES: dict[Scope, str] = {
     "read": "look at everything of the project and download it",
     "write": "also submit, upload, cancel and delete",
-    "admin": "also make and revoke keys, read the audit log and the secret that signs webhooks",
+    "admin": "also make and revoke keys, store secrets, read the audit log and the secret that signs webhooks",
 }
 """What a key may do. Each scope includes those before it."""
 

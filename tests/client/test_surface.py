@@ -28,6 +28,7 @@ def test_every_public_method_is_typed_and_described() -> None:
             client.teacher_outputs,
             client.webhooks,
             client.keys,
+            client.secrets,
             client.audit,
         ]
     for resource in resources:

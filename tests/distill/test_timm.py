@@ -140,11 +140,14 @@ class Hub:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.tokens: list[str | None] = []
         self._answer = answer
         monkeypatch.setattr("huggingface_hub.hf_hub_download", self.download)
 
-    def download(self, repository: str, file: str) -> str:
+    def download(self, repository: str, file: str, *, token: str | None, **place: object) -> str:
+        assert place == {"endpoint": None, "cache_dir": None}
         self.asked.append((repository, file))
+        self.tokens.append(token)
         if isinstance(self._answer, Exception):
             raise self._answer
         return str(self._answer)

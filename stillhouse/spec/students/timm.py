@@ -5,12 +5,13 @@ import json
 import math
 from functools import cache
 from importlib import resources
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stillhouse.spec.base import Contract
 from stillhouse.spec.facts import DataFacts
+from stillhouse.spec.secret import SecretRef
 from stillhouse.spec.students.size import file_bytes
 
 _CLASSES, _CHANNELS = 1000, 3
@@ -56,6 +57,10 @@ class Timm(Contract):
     """As timm calls it, without the tag of published weights: resnet18, mobilenetv3_small_050, vit_tiny_patch16_224."""
     pretrained: bool = False
     """Start from the weights timm names as the usual ones, downloaded by the worker from the Hugging Face Hub."""
+    # Left out where it is not given: digests of specs stay what they were, and workers of an older release read them.
+    hub_token: Annotated[SecretRef | None, Field(exclude_if=lambda ref: ref is None)] = None
+    """Token to show to the Hub when `pretrained` weights are downloaded, by the name of a secret of the project:
+    `{"secret": "hub"}`. None: none is shown."""
     input_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     """Enlarge each image to a square of this many pixels inside the network, bilinearly, before its first layer: many
     of these networks halve an image five times. None: as it is."""
@@ -69,6 +74,14 @@ class Timm(Contract):
         close = difflib.get_close_matches(bare, timm_architectures(), n=3, cutoff=0.5)
         hint = f"; close names: {', '.join(close)}" if close else ""
         raise ValueError(f"timm has no classifier of this name{hint}")
+
+    @model_validator(mode="after")
+    def _token_has_a_use(self) -> Self:
+        if self.hub_token is not None and not self.pretrained:
+            raise ValueError(
+                "hub_token: nothing is downloaded without `pretrained`; set that to true or leave this out"
+            )
+        return self
 
     @property
     def facts(self) -> TimmFacts:
