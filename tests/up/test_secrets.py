@@ -22,11 +22,15 @@ from uuid import uuid4
 import httpx2
 import psutil
 import pytest
+import timm
+from safetensors.torch import save
 from sqlalchemy import Connection, create_engine, inspect, make_url
 
 from core.db import Database
 from stillhouse.client import Client
+from stillhouse.spec.errors import InvalidSpec
 from tests.house import SPEC
+from tests.hub import FakeHub, fake_hub
 from tests.receiver import Receiver, receiver
 from tests.worker.service import eventually, family, gone
 
@@ -44,6 +48,12 @@ def secrets() -> dict[str, str]:
 @pytest.fixture
 def hook() -> Iterator[Receiver]:
     with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with fake_hub(save(timm.create_model("test_resnet", num_classes=1000).state_dict())) as made:
         yield made
 
 
@@ -67,7 +77,7 @@ def url(database_url: str, secrets: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture
-def up(tmp_path: Path, url: str, secrets: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def up(tmp_path: Path, url: str, secrets: dict[str, str], hub: FakeHub) -> Iterator["subprocess.Popen[bytes]"]:
     env = os.environ | {
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "STILLHOUSE_TRAINER_THREADS": "1",
@@ -75,6 +85,7 @@ def up(tmp_path: Path, url: str, secrets: dict[str, str]) -> Iterator["subproces
         "STILLHOUSE_SECRET_KEY": secrets["secret key"],
         "STILLHOUSE_OUTBOUND_ALLOW": "127.0.0.0/8",
         "STILLHOUSE_OUTBOUND_HTTP": "true",
+        "STILLHOUSE_HUB_URL": hub.url,
         "STILLHOUSE_LOG_LEVEL": "debug",
     }
     command = [sys.executable, "-m", "stillhouse", "up", "--data-dir", str(tmp_path / "data"), "--port", "0"]
@@ -91,7 +102,12 @@ def up(tmp_path: Path, url: str, secrets: dict[str, str]) -> Iterator["subproces
 
 
 def test_nothing_a_job_leaves_behind_holds_a_secret(
-    up: "subprocess.Popen[bytes]", tmp_path: Path, database_url: str, secrets: dict[str, str], hook: Receiver
+    up: "subprocess.Popen[bytes]",
+    tmp_path: Path,
+    database_url: str,
+    secrets: dict[str, str],
+    hook: Receiver,
+    hub: FakeHub,
 ) -> None:
     ready = tmp_path / "ready.json"
     with watched(up.pid) as processes:
@@ -102,7 +118,9 @@ def test_nothing_a_job_leaves_behind_holds_a_secret(
         with Client(place["url"], place["key"]) as client:
             secrets["made key"] = client.keys.create("second").key
             secrets["webhook secret"] = client.webhooks.secret().secret.removeprefix("whsec_")
-            job_ids = jobs_of_both_ends(client, hook)
+            secrets["hub token"] = f"hf_{uuid4().hex}"
+            client.secrets.set("hub", secrets["hub token"])
+            job_ids = [*jobs_of_both_ends(client, hook), *jobs_that_show_a_token(client, hub, secrets["hub token"])]
             eventually(lambda: len(hook.received) >= 2, "the messages arrive")
         away = while_the_database_is_away(database_url, place)
         answers = [*read_everything(place, job_ids), *(got.body + repr(got.headers).encode() for got in hook.received)]
@@ -226,10 +244,29 @@ def jobs_of_both_ends(client: Client, hook: Receiver) -> list[str]:
     return [good.id, weak.id]
 
 
+def jobs_that_show_a_token(client: Client, hub: FakeHub, token: str) -> list[str]:
+    """One whose token the hub takes, one whose token it refuses, and one that puts the token itself into its spec."""
+    student = {"name": "timm/test_resnet", "pretrained": True, "input_size": 32, "hub_token": {"secret": "hub"}}
+    spec = SPEC | {"student": student, "training": {"epochs": 1}, "evaluation": {"baseline": False}}
+    good = client.jobs.wait(client.jobs.create(spec).id, timeout=300)
+    assert good.status == "succeeded", good.error
+    assert {shown for _, shown in hub.asked} == {f"Bearer {token}"}, "the token was used"
+    assert {shown for _, shown in hub.fetched} == {None}, "and did not follow to where the hub sent"
+    hub.status = 403
+    bad = client.jobs.wait(client.jobs.create(spec).id, timeout=300)
+    assert bad.error is not None
+    assert bad.error.code == "weights_unavailable"
+    with pytest.raises(InvalidSpec):
+        client.jobs.create(spec | {"student": student | {"hub_token": token}})
+    return [good.id, bad.id]
+
+
 def read_everything(place: dict[str, str], job_ids: list[str]) -> Iterator[bytes]:
     """Every answer of the service about the jobs, but for the route whose purpose is the secret."""
     paths = ["/openapi.json", "/readyz", "/version"]
-    paths += [f"/v1/{name}" for name in ("jobs", "datasets", "models", "keys", "audit", "teacher-outputs", "usage")]
+    paths += [
+        f"/v1/{name}" for name in ("jobs", "datasets", "models", "keys", "secrets", "audit", "teacher-outputs", "usage")
+    ]
     for job_id in job_ids:
         parts = ("", "/events", "/log", "/metrics", "/artifacts", "/webhook-deliveries", "/checkpoints", "/bundle.zip")
         paths += [f"/v1/jobs/{job_id}{part}" for part in parts]

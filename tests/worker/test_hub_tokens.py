@@ -12,12 +12,12 @@ from tests.hub import FakeHub, fake_hub
 from tests.worker.service import ANY_DATABASE, Service, spec
 
 TOKEN = "hf_CanaryToken0123456789"
-ASKS = {"name": "timm/test_vit", "pretrained": True, "input_size": 160, "hub_token": {"secret": "hub"}}
+ASKS = {"name": "timm/test_resnet", "pretrained": True, "input_size": 32, "hub_token": {"secret": "hub"}}
 
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    weights = timm.create_model("test_vit", num_classes=1000).state_dict()
+    weights = timm.create_model("test_resnet", num_classes=1000).state_dict()
     with fake_hub(save(weights)) as made:
         yield made
 
