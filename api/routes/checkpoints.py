@@ -22,7 +22,7 @@ _TYPE = "application/octet-stream"
 
 @router.get("", responses=declared(404))
 def list_checkpoints(job_id: str, project: Project, parts: InParts) -> Page[Checkpoint]:
-    """The newest two checkpoints of a job, newest first; none of a job that succeeded or was cancelled."""
+    """The newest two checkpoints of a job, newest first; soon none of a job that succeeded or was cancelled."""
     rows = checkpoints.listed(parts, project, job_id)
     return Page(data=[checkpoint_view(row) for row in rows], has_more=False)
 

@@ -56,7 +56,8 @@ def finish_job(job_id: str, project: Project, parts: InParts) -> Response:
 def retry_job(job_id: str, project: Project, parts: InParts) -> Response:
     """Try a failed or cancelled job again: the same job, with all its attempts anew. Harmless when repeated.
 
-    A failed job goes on from its last checkpoint, if it has one; a cancelled one has none and starts anew.
+    A failed job goes on from its last checkpoint, if it has one. Those of a cancelled one are soon removed, and then it
+    starts anew: with the same student in the end.
     """
     return _answer(parts, verbs.retry(parts, project, job_id))
 

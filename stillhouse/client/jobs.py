@@ -103,7 +103,7 @@ class Jobs:
         return parse(Job, self._transport.request("POST", path, headers=headers, json=body, repeatable=True))
 
     def checkpoints(self, job: JobLike) -> Sequence[Checkpoint]:
-        """What the job could go on from, newest first; none of a job that succeeded or was cancelled."""
+        """What the job could go on from, newest first; soon none of a job that succeeded or was cancelled."""
         return parse(Page[Checkpoint], self._transport.get(f"{_path(job)}/checkpoints")).data
 
     def download_best(
