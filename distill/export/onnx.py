@@ -70,7 +70,11 @@ def _traced(net: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
         except torch.onnx.errors.OnnxExporterError as error:
             raise failed("torch could not translate the network") from error
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    # The exporter falls back to a graph for the rows of the example alone, and says nothing.
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise failed("the network depends on the number of rows")
+    return model
 
 
 def check_standard(content: bytes) -> None:

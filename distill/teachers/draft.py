@@ -56,7 +56,7 @@ def check_preprocessing(preparing: Preprocessing, shape: tuple[int | None, ...])
         count = len(getattr(preparing, name))
         if count > 1 and count != wide:
             what = "channels" if len(shape) == 3 else "inputs"
-            detail = f"{name} has {count} numbers, the network takes {wide or 'any number of'} {what}."
+            detail = f"{name} has {count} numbers, and the network's {what} are {wide or 'any number'}: state one each."
             raise _misfit(name, detail)
     if len(shape) == 1:
         for name, default in Preprocessing():

@@ -27,9 +27,14 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Logits; of a network that gives probabilities, their logarithms."""
-        portions = torch.split(x, self.rows_at_once or max(1, len(x)))
-        given = torch.cat([self.raw(part) for part in portions]) if len(portions) > 1 else self.raw(x)
+        given = self._in_portions(x, self.rows_at_once) if self.rows_at_once else self.raw(x)
         return as_logits(given) if self.gives == "probabilities" else given
+
+    def _in_portions(self, x: Tensor, rows: int) -> Tensor:
+        # Where to cut depends on how many rows there are, and an exported graph must not: it takes all at once.
+        if torch.compiler.is_exporting() or len(x) <= rows:
+            return self.raw(x)
+        return torch.cat([self.raw(part) for part in torch.split(x, rows)])
 
     def raw(self, x: Tensor) -> Tensor:
         """What the network itself gives for these rows."""

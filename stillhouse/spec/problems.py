@@ -103,6 +103,8 @@ def _sentence(item: Any) -> str:
         return "Should be an object with named fields."
     if _CODES.get(kind) == "list_type":
         return "Should be a list."
+    if kind in ("too_short", "too_long"):
+        return _count(kind, ctx)
     if kind == "missing":
         return "This field is required."
     if kind == "union_tag_invalid":
@@ -112,6 +114,13 @@ def _sentence(item: Any) -> str:
     if kind == "value_error":
         return message.removeprefix("Value error, ").capitalize() + "."
     return message.replace("Input should", "Should").rstrip(".") + "."
+
+
+def _count(kind: str, ctx: dict[str, Any]) -> str:
+    """pydantic speaks of tuples and of a validation that the caller knows nothing of."""
+    bound, word = (ctx["min_length"], "least") if kind == "too_short" else (ctx["max_length"], "most")
+    found = ctx.get("actual_length")  # None: counting stopped at the limit
+    return f"Should have at {word} {bound} item{'' if bound == 1 else 's'}, not {'more' if found is None else found}."
 
 
 def _merged(pointer: str, entries: list[tuple[str, str, bool]]) -> FieldError:

@@ -39,6 +39,10 @@ def settle_outputs(
     views, reason = _chosen(spec, facts, limits, known)
     if given.views not in (AUTO, views):
         views, reason = given.views, f"The spec asks for it; auto would be {views}. {reason}"
+        if isinstance(views, int) and views > (seen := _most_epochs(spec)):
+            reason += (
+                f" This job looks at {seen} of the {views:,}, its epochs: the others are made for later jobs alone."
+            )
     return given.model_copy(update={"views": views, "reason": reason}), []
 
 
@@ -115,8 +119,7 @@ def _chosen(spec: JobSpec, facts: DataFacts, limits: Limits, known: Known) -> tu
         return "live", f"One view would take {needed:,} bytes, and {limit:,} are allowed here: the teacher works along."
     if not moves(spec.training.augmentation):
         return 1, "Without augmentation every epoch shows the same rows: one view of each is kept."
-    epochs = [concrete(stage.epochs) for stage in _asking(spec) if _of_outputs(stage)]
-    views = min(USUAL_VIEWS, fit, max(epochs, default=1))
+    views = min(USUAL_VIEWS, fit, _most_epochs(spec))
     costs = pass_costs(spec, facts, known)
     if costs is None:
         return views, f"What a pass of the teacher costs is not known: {_kept(views)}."
@@ -125,6 +128,11 @@ def _chosen(spec: JobSpec, facts: DataFacts, limits: Limits, known: Known) -> tu
     if top_k is not None:
         return views, f"{costs}, few enough to ask in every epoch, but top_k keeps outputs: {_kept(views)}."
     return "live", f"{costs}, and up to {LIVE_UP_TO:g} are few enough to ask in every epoch: the teacher works along."
+
+
+def _most_epochs(spec: JobSpec) -> int:
+    """Of the longest stage that reads kept outputs: an epoch looks at one view."""
+    return max((concrete(stage.epochs) for stage in _asking(spec) if _of_outputs(stage)), default=1)
 
 
 def _kept(views: int) -> str:

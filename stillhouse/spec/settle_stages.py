@@ -37,9 +37,10 @@ def loss_errors(spec: JobSpec) -> list[FieldError]:
     at_work = [loss for losses in losses_of(spec) for loss in losses if _works(loss)]
     if not all(isinstance(loss, Layered) for loss in at_work):
         return []
-    names = " and ".join(dict.fromkeys(loss.kind for loss in at_work))
+    kinds = tuple(dict.fromkeys(loss.kind for loss in at_work))
+    subject = " and ".join(kinds) + (" looks" if len(kinds) == 1 else " look")
     way_out = "or a stage with one of them" if spec.stages is not None else "or a finetune stage"
-    detail = f"{names} look at hidden layers alone, so nothing trains the last one: add ce or kd, {way_out}."
+    detail = f"{subject} at hidden layers alone, so nothing trains the last one: add ce or kd, {way_out}."
     pointer = "/losses" if spec.stages is None else "/stages"
     return [FieldError(pointer=pointer, code="last_layer_untrained", detail=detail)]
 

@@ -19,19 +19,21 @@ from distill.evaluate import score
 from distill.export.card import card
 from distill.export.files import OutputFolder
 from distill.export.latencies import Latencies
-from distill.export.onnx import check, check_standard, to_onnx
+from distill.export.onnx import check, check_standard, to_onnx, to_onnx_beside
 from distill.export.runtime import Array, Session, latencies, latency
 from distill.model import Model, trained_model
 from distill.publish import publish
 from distill.reporter import Reporter
 from distill.students import build
 from distill.teacher import of_model
+from distill.teachers.teacher import Teacher as Foreign
 from stillhouse.spec import DataFacts
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import Finished
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.report import Measured, Report
 from stillhouse.spec.students import Mlp
+from stillhouse.spec.teachers import ForeignConfig, Preprocessing, TimmNet
 from tests.distill.conftest import resolved
 
 
@@ -163,6 +165,49 @@ def test_a_teacher_that_cannot_be_exported_costs_its_latency_and_a_warning(
     assert report.models[0].latency == []
     assert len(report.models[1].latency) == 2
     assert any("The teacher could not be exported" in line for line in report.warnings)
+
+
+class _OfItsRows(nn.Module):
+    """Cuts by the number of rows, as an exported graph cannot."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.inner(part) for part in torch.split(x, max(1, len(x)))])
+
+
+def test_a_teacher_whose_graph_would_be_of_a_fixed_number_of_rows_costs_its_latency_and_a_warning(
+    data: Dataset, student: Model, digits_file: Path, tmp_path: Path
+) -> None:
+    teacher = Model("teacher", _OfItsRows(student.net), student.config, student.weights)
+    report = _publish(data, tmp_path / "out", digits_file, teacher, student).report
+    assert report.models[0].latency == []
+    assert any("The teacher could not be exported" in line for line in report.warnings)
+
+
+@pytest.mark.parametrize("gives", ["logits", "probabilities"])
+def test_a_teacher_from_elsewhere_is_exported_for_any_number_of_rows(
+    data: Dataset, student: Model, gives: Any, tmp_path: Path
+) -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16 * 16, 10))
+    net = body if gives == "logits" else nn.Sequential(body, nn.Softmax(1))
+    config = ForeignConfig(
+        network=TimmNet(architecture="test_resnet"),
+        task="image-classification",
+        shape=(3, None, None),
+        outputs=10,
+        gives=gives,
+        parameters=1,
+        preprocessing=Preprocessing(scale="dataset", size=(16, 16), gray="repeat"),
+    )
+    teacher = Foreign(net, config, white=16.0)
+    teacher.rows_at_once = 8
+    session = Session(to_onnx_beside(teacher, student.config, tmp_path))
+    rows = data.inputs(data.rows["test"][:20])
+    for part in (rows[:1], rows[:5], rows):
+        torch.testing.assert_close(torch.from_numpy(session(part.numpy())), teacher(part), atol=1e-4, rtol=1e-4)
 
 
 def test_a_student_that_cannot_be_exported_fails_the_job(

@@ -93,6 +93,15 @@ def test_a_reason_the_client_writes_is_replaced_and_what_it_asks_for_is_set_besi
     assert same == reason(training=CROPPED)
 
 
+def test_views_no_epoch_of_the_job_looks_at_are_told_of() -> None:
+    three = {**CROPPED, "epochs": 3}
+    assert "looks at 3 of the 1,000" in reason(training=three, teacher_outputs={"views": 1000})
+    assert "looks at" not in reason(training=three, teacher_outputs={"views": 2})
+    soft = {"losses": [{"kind": "kd"}], "epochs": 2}
+    stages = [soft, {**soft, "epochs": 5}, {"losses": [{"kind": "ce"}], "epochs": 90}]
+    assert "looks at 5 of the 6" in reason(stages=stages, training=CROPPED, teacher_outputs={"views": 6})
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

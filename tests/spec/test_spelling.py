@@ -117,3 +117,10 @@ def test_an_object_made_as_shown_is_taken() -> None:
 
 def test_a_bare_value_where_a_list_belongs_is_told_so_in_the_words_of_json() -> None:
     assert told(SPEC | {"losses": "kd"}) == {"/losses": "Should be a list, or auto."}
+
+
+def test_a_list_of_the_wrong_length_is_told_how_long_it_should_be() -> None:
+    assert told(SPEC | {"losses": []}) == {"/losses": "Should have at least 1 item, not 0, or auto."}
+    assert told(SPEC | {"stages": []}) == {"/stages": "Should have at least 1 item, not 0."}
+    many = [{"losses": [{"kind": "ce"}]}] * 9
+    assert told(SPEC | {"stages": many}) == {"/stages": "Should have at most 8 items, not 9."}

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from stillhouse.spec import AUTO, JobSpec, Limits, resolve
+from stillhouse.spec.errors import InvalidSpec
 from stillhouse.spec.losses import TemperatureRamp, WeightRamp
 from stillhouse.spec.problems import field_errors
 from tests.spec.test_resolve import DIGITS, TABLE, autos, held, written, wrong
@@ -123,6 +124,13 @@ def test_stages_are_held_against_limits_and_data() -> None:
 def test_stages_that_train_hidden_layers_alone_are_refused() -> None:
     spec = JobSpec.model_validate(BARE | {"stages": [{"losses": [{"kind": "fitnet"}]}, {"losses": [{"kind": "rkd"}]}]})
     assert wrong(spec) == {"/stages": "last_layer_untrained"}
+
+
+def test_one_loss_on_layers_looks_and_two_look() -> None:
+    for kinds, said in ((["fitnet"], "fitnet looks at"), (["fitnet", "rkd"], "fitnet and rkd look at")):
+        with pytest.raises(InvalidSpec) as caught:
+            resolve(JobSpec.model_validate(BARE | {"losses": [{"kind": kind} for kind in kinds]}), DIGITS, Limits())
+        assert caught.value.errors[0].detail.startswith(said)
 
 
 MODEL = {"model": "mdl_" + "0" * 26}
