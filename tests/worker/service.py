@@ -28,7 +28,7 @@ from stillhouse.spec.ids import new_id
 PATIENCE_SECONDS = 120
 """How long a test waits for what must happen. No test asserts that it happened faster."""
 
-ANY_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ANY_DATABASE = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 """For a test of what the trainer, the broker or the storage does: no statement of it depends on the database."""
 
 
