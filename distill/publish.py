@@ -16,8 +16,8 @@ from distill.evaluate import Score
 from distill.export.card import card
 from distill.export.files import OutputFolder
 from distill.export.latencies import Latencies
-from distill.export.onnx import OPSET, check, check_standard, failed, to_onnx, to_onnx_beside
-from distill.export.runtime import Session, latencies
+from distill.export.onnx import OPSET, check, check_standard, to_onnx, to_onnx_beside
+from distill.export.runtime import Session, failed, latencies
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
 from distill.stages import Stage

@@ -15,7 +15,7 @@ from torch import nn
 
 from distill.data import Dataset
 from distill.export.layers import UnknownLayerError, written
-from distill.export.runtime import Session
+from distill.export.runtime import Session, failed
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.events import ModelConfig
 from stillhouse.spec.report import OnnxCheck
@@ -109,15 +109,6 @@ def check(session: Session, net: nn.Module, data: Dataset, *, most: int = 1000) 
         )
     share = float(same.double().mean())
     return OnnxCheck(rows=len(x), max_abs_difference=difference, tolerance=tolerance, same_class=share)
-
-
-def failed(reason: str) -> JobFailure:
-    """The student could not be written as ONNX."""
-    return JobFailure(
-        "export_failed",
-        f"The student could not be exported to ONNX: {reason}.",
-        hint="Set export.onnx to false to get the torch student alone, and report this job.",
-    )
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

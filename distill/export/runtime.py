@@ -1,7 +1,9 @@
 """ONNX Runtime on the CPU, with a stated number of threads, and without its telemetry."""
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
+from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.report import Latency
 
 THREADS = 1
@@ -21,8 +24,20 @@ VERSION: str = onnxruntime.__version__
 Array = npt.NDArray[np.float32]
 
 
+def failed(reason: str) -> JobFailure:
+    """The student could not be written as ONNX."""
+    return JobFailure(
+        "export_failed",
+        f"The student could not be exported to ONNX: {reason}.",
+        hint="Set export.onnx to false to get the torch student alone, and report this job.",
+    )
+
+
 class Session:
-    """One ONNX file, ready to run: input [N, …] float32 → logits [N, classes]."""
+    """One ONNX file, ready to run: input [N, …] float32 → logits [N, classes].
+
+    Raises JobFailure `export_failed` where ONNX Runtime does not take the graph, or cannot run it.
+    """
 
     def __init__(self, model: Path | bytes) -> None:
         options = onnxruntime.SessionOptions()
@@ -30,12 +45,24 @@ class Session:
         # Weights beside the arena: it grows in powers of two, and would take twice their size.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         source = model if isinstance(model, bytes) else str(model)
-        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with _refusals():
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, x: Array) -> Array:
         """Logits of `x`."""
-        logits: Array = self._session.run(["logits"], {"input": x})[0]
+        with _refusals():
+            logits: Array = self._session.run(["logits"], {"input": x})[0]
         return logits
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # (its classes share no base of their own)
+        if "alloc" in str(error):
+            raise MemoryError from None
+        raise failed("ONNX Runtime does not run the graph") from error
 
 
 def latencies(session: Session, rows: Array) -> list[Latency]:

@@ -14,12 +14,17 @@ def map_logits(logits: Tensor, to: Tensor, classes: int) -> Tensor:
     that lead to c, divided by its sum over all that lead anywhere: p(c | one of the mapped classes). In float32. A
     temperature divides these outputs: softening comes after the sum.
     """
-    logits = logits.float()
     used = (to >= 0).nonzero().flatten()
-    kept, place = logits[:, used], to[used].expand(len(logits), -1)
+    return _summed(logits, used, to[used], classes)
+
+
+def _summed(logits: Tensor, used: Tensor, leads_to: Tensor, classes: int) -> Tensor:
+    kept = logits.float()[:, used]
+    place = leads_to.expand_as(kept)
+    shape = (kept.shape[0], classes)  # not len(): an exported graph would have that number of rows for ever
     # A maximum of its own for each class: one over all would let small classes underflow.
-    highest = kept.new_full((len(kept), classes), -torch.inf).scatter_reduce(1, place, kept, "amax")
-    total = kept.new_zeros(len(kept), classes).scatter_add(1, place, (kept - highest.gather(1, place)).exp())
+    highest = kept.new_full(shape, -torch.inf).scatter_reduce(1, place, kept, "amax")
+    total = kept.new_zeros(shape).scatter_add(1, place, (kept - highest.gather(1, place)).exp())
     return total.log() + highest
 
 
@@ -29,12 +34,15 @@ class MappedTeacher(nn.Module):
     def __init__(self, teacher: nn.Module, label_map: LabelMap, classes: int) -> None:
         super().__init__()
         self.teacher, self.classes = teacher, classes
-        self.register_buffer("leads_to", torch.tensor(label_map.to, dtype=torch.int64), persistent=False)
+        to = torch.tensor(label_map.to, dtype=torch.int64)
+        used = (to >= 0).nonzero().flatten()  # here, as an exported graph cannot look at values
+        self.register_buffer("used", used, persistent=False)
+        self.register_buffer("leads_to", to[used], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the dataset's classes."""
         logits: Tensor = self.teacher(x)
-        return map_logits(logits, self.get_buffer("leads_to"), self.classes)
+        return _summed(logits, self.get_buffer("used"), self.get_buffer("leads_to"), self.classes)
 
 
 def mapped(teacher: nn.Module, label_map: LabelMap, classes: int) -> nn.Module:

@@ -26,6 +26,7 @@ from distill.publish import publish
 from distill.reporter import Reporter
 from distill.students import build
 from distill.teacher import of_model
+from distill.teachers import mapped
 from distill.teachers.teacher import Teacher as Foreign
 from stillhouse.spec import DataFacts
 from stillhouse.spec.errors import JobFailure
@@ -33,7 +34,7 @@ from stillhouse.spec.events import Finished
 from stillhouse.spec.facts import Feature
 from stillhouse.spec.report import Measured, Report
 from stillhouse.spec.students import Mlp
-from stillhouse.spec.teachers import ForeignConfig, Preprocessing, TimmNet
+from stillhouse.spec.teachers import ForeignConfig, LabelMap, Preprocessing, TimmNet
 from tests.distill.conftest import resolved
 
 
@@ -106,6 +107,26 @@ def test_a_latency_counts_its_runs_and_names_its_threads(content: bytes) -> None
     assert (found.batch, found.threads) == (64, 1)
     assert found.runs >= 3
     assert 0 < found.median_ms <= found.p90_ms
+
+
+def test_a_graph_that_onnx_runtime_does_not_take_or_run_is_a_failure_with_a_name(content: bytes) -> None:
+    for wrong in (b"no graph", content[: len(content) // 2]):
+        with pytest.raises(JobFailure, match="ONNX Runtime") as caught:
+            Session(wrong)
+        assert caught.value.code == "export_failed"
+    with pytest.raises(JobFailure, match="ONNX Runtime"):
+        Session(content)(np.zeros((1, 3, 5, 5), np.float32))
+
+
+def test_a_teacher_with_a_label_map_can_be_exported_for_any_number_of_rows(student: Model) -> None:
+    to_half = LabelMap(by="stated", to=(*range(5), *range(4), -1))
+    net = mapped(student.net, to_half, 5)
+    facts = student.config.facts.model_copy(update={"classes": tuple("abcde")})
+    session = Session(to_onnx(net, student.config.model_copy(update={"facts": facts})))
+    for rows in (1, 3, 64):
+        x = torch.rand(rows, *facts.shape) * 16
+        with torch.no_grad():
+            assert np.allclose(session(x.numpy()), net(x).numpy(), atol=1e-4)
 
 
 class _Slow(Session):

@@ -62,7 +62,6 @@ def job(model: Model, **changes: Any) -> dict[str, Any]:
         "losses": [{"kind": "kd", "temperature": 3}],
         "training": {"epochs": 25, "batch_size": 32},
         "evaluation": {"baseline": False},
-        "export": {"onnx": False},
     } | changes
 
 
@@ -83,6 +82,13 @@ def assert_taught(done: Job, *, teacher: float) -> None:
     assert student.accuracy > teacher - 0.06
     assert student.agreement is not None
     assert student.agreement > 0.9
+
+
+def assert_timed(done: Job, *, teacher: bool) -> None:
+    """The student, and the teacher but for a black box."""
+    assert done.report is not None
+    timed = {model.role for model in done.report.models if model.latency}
+    assert timed == ({"teacher", "student"} if teacher else {"student"}), done.report.warnings
 
 
 def test_every_kind_of_file_teaches_as_well_as_it_does_at_home(
@@ -121,6 +127,7 @@ def test_every_kind_of_file_teaches_as_well_as_it_does_at_home(
         done = finished(client, service, jobs[kind])
         assert done.teacher_model_id == model.id
         assert_taught(done, teacher=teachers.accuracy(net, prepare, rows.test))
+        assert_timed(done, teacher=kind != "onnx")
     assert made["huggingface"][0].network == "ViTForImageClassification"
     assert made["onnx"][0].shape == [1, 8, 8]
     listed = {model.id: model for model in client.models.list() if model.origin == "upload"}
@@ -149,6 +156,7 @@ def test_ten_classes_of_the_teacher_become_five_of_the_dataset(
     assert student is not None
     assert teacher.accuracy > 0.95
     assert student.accuracy > 0.85
+    assert_timed(done, teacher=True)
 
 
 def test_a_teacher_worse_than_the_student_alone_ends_the_job_and_says_so(
