@@ -111,7 +111,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         line=WaitingLine(database, settings),
         buckets=buckets,
         request_rate=Rate("requests", quota=limits.max_requests_per_minute, seconds=60, shared=buckets),
-        request_quotas=RequestQuotas(database, default=limits.max_requests_per_minute),
+        request_quotas=RequestQuotas(database, limits),
         upload_rate=Rate("uploads", quota=limits.max_uploads_per_hour, seconds=3600, shared=buckets),
         strangers=Strangers(quota=limits.max_failed_keys_per_minute),
         readiness=Recent(seconds=_READINESS_SECONDS),

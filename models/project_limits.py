@@ -4,13 +4,18 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models.project import ProjectRow
-from stillhouse.spec.limits import ProjectLimits
+from stillhouse.spec.limits import Limits, ProjectLimits
 
 
 def of(session: Session, project_id: str) -> ProjectLimits:
     """What an operator has set for a project; what is None is as the service's settings say."""
     found = session.execute(select(ProjectRow.limits).where(ProjectRow.id == project_id)).scalar_one_or_none()
     return ProjectLimits.model_validate(found or {})
+
+
+def in_force(session: Session, project_id: str, limits: Limits) -> Limits:
+    """The service's `limits`, with the project's own in their place."""
+    return limits.model_copy(update=of(session, project_id).model_dump(exclude_none=True))
 
 
 def every(session: Session) -> dict[str, ProjectLimits]:

@@ -19,6 +19,7 @@ from models.lifecycle import Lease
 from models.project import ProjectRow
 from models.scheduling import Machine, Needs, Share, Waiting, choose, places
 from stillhouse.spec.errors import QueueFull
+from stillhouse.spec.limits import Limits
 from stillhouse.spec.states import ACTIVE, JobStatus
 from stillhouse.spec.views import QueuePlace
 
@@ -96,16 +97,15 @@ def look(session: Session, *, running_limit: int, fresh_seconds: float) -> Line:
     return Line(places=found, workers=len(alive))
 
 
-def make_room(session: Session, project_id: str, *, limit: int) -> None:
+def make_room(session: Session, project_id: str, *, limits: Limits) -> None:
     """One more job of the project may wait after this, in this transaction. Raises QueueFull.
 
     Submissions of one project pass here one after the other, so that the limit holds however many come at once.
     """
     keys.hold_project(session, project_id)
-    limit = project_limits.of(session, project_id).max_queued_jobs or limit
     count = select(func.count()).where(JobRow.project_id == project_id, JobRow.status == JobStatus.QUEUED)
     waiting = session.execute(count.select_from(JobRow)).scalar_one()
-    if waiting >= limit:
+    if waiting >= project_limits.in_force(session, project_id, limits).max_queued_jobs:
         raise _full(session, project_id, waiting)
 
 

@@ -113,7 +113,7 @@ def _check_room(session: Session, settings: Settings, lease: Lease, project_id: 
     if checkpoints.newest(session, lease.job_id, limit=1):
         return
     stored = usage.stored_bytes(session, project_id)
-    limit = project_limits.of(session, project_id).max_storage_bytes or settings.limits.max_storage_bytes
+    limit = project_limits.in_force(session, project_id, settings.limits).max_storage_bytes
     if stored >= limit:
         hint = (
             "Delete datasets, models, jobs or teacher outputs you no longer need (the trash counts until it is "

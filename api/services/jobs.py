@@ -152,7 +152,7 @@ def _record(
     cloned_from: str | None,
 ) -> JobRow:
     with parts.of(project_id).write() as session:
-        queue.make_room(session, project_id, limit=parts.settings.limits.max_queued_jobs)
+        queue.make_room(session, project_id, limits=parts.settings.limits)
         specs.hold_inputs(session, project_id, fitted)
         row = jobs.create(
             session,

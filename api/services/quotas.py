@@ -36,7 +36,7 @@ def take_room(parts: Parts, session: Session, project_id: str, bytes: int) -> No
 
 def _check(parts: Parts, session: Session, project_id: str, bytes: int) -> None:
     stored = usage.stored_bytes(session, project_id)
-    limit = project_limits.of(session, project_id).max_storage_bytes or parts.settings.limits.max_storage_bytes
+    limit = project_limits.in_force(session, project_id, parts.settings.limits).max_storage_bytes
     if stored + bytes > limit:
         raise QuotaExceeded(
             f"The project stores {stored:,} bytes; {bytes:,} more would be above its limit of {limit:,}.",
@@ -48,13 +48,12 @@ def _check(parts: Parts, session: Session, project_id: str, bytes: int) -> None:
 
 def used(parts: Parts, project_id: str) -> Usage:
     """What the project uses of what it may."""
-    limits = parts.settings.limits
     with parts.of(project_id).read() as session:
         stored = usage.stored_bytes(session, project_id)
-        own = project_limits.of(session, project_id)
+        limits = project_limits.in_force(session, project_id, parts.settings.limits)
     return Usage(
         storage_bytes=stored,
-        max_storage_bytes=own.max_storage_bytes or limits.max_storage_bytes,
-        max_requests_per_minute=own.max_requests_per_minute or limits.max_requests_per_minute,
+        max_storage_bytes=limits.max_storage_bytes,
+        max_requests_per_minute=limits.max_requests_per_minute,
         max_uploads_per_hour=limits.max_uploads_per_hour,
     )

@@ -59,7 +59,7 @@ class Session:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # (its classes share no base of their own)
+    except Exception as error:  # its errors share no base of their own
         if "alloc" in str(error):
             raise MemoryError from None
         raise failed("ONNX Runtime does not run the graph") from error

@@ -21,6 +21,7 @@ from stillhouse.spec.errors import QueueFull
 from stillhouse.spec.facts import DataFacts, DataReport, StoredDataset
 from stillhouse.spec.ids import new_id
 from stillhouse.spec.job import JobSpec
+from stillhouse.spec.limits import Limits
 from stillhouse.spec.views import JobError
 
 PLAIN = Machine(cuda=False, memory_bytes=8 * 10**9, cores=2)
@@ -176,7 +177,7 @@ def test_submissions_at_once_keep_the_limit_of_those_who_wait(database: Database
     def try_one(_: int) -> bool:
         try:
             with database.write() as session:
-                queue.make_room(session, project, limit=5)
+                queue.make_room(session, project, limits=Limits(max_queued_jobs=5))
                 data = datasets.by_builtin(session, project, "digits")
                 assert data is not None
                 jobs.create(session, project, spec=spec(), resolved=spec(), dataset_id=data.id)

@@ -12,6 +12,7 @@ from core.db import Database
 from models import keys, project_limits, queue
 from models.scheduling import Machine
 from stillhouse.spec.errors import QueueFull
+from stillhouse.spec.limits import Limits
 from tests.shelf import Shelf
 from tests.worker.service import environment
 
@@ -60,9 +61,9 @@ def test_the_limit_of_waiting_jobs_is_the_projects_own(shelf: Shelf, database: D
     limits(shelf, "default", "--max-queued-jobs", "1")
     with database.write() as session:
         other = keys.project_named(session, "other").id
-        queue.make_room(session, other, limit=9)
+        queue.make_room(session, other, limits=Limits(max_queued_jobs=9))
         with pytest.raises(QueueFull, match="1 jobs"):
-            queue.make_room(session, shelf.house.project, limit=9)
+            queue.make_room(session, shelf.house.project, limits=Limits(max_queued_jobs=9))
 
 
 def test_storage_and_requests_are_limited_and_told(shelf: Shelf) -> None:
