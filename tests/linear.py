@@ -25,3 +25,16 @@ def linear(
         change(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def elsewhere(model: onnx.ModelProto, **says: str) -> None:
+    """The weights in another file."""
+    lie(model.graph.initializer[0], **says)
+
+
+def lie(tensor: TensorProto, **says: str) -> None:
+    """The tensor's bytes are elsewhere: at the location, offset and length that are said."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in says.items():
+        tensor.external_data.add(key=key, value=value)

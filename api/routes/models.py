@@ -22,7 +22,7 @@ _FILE_BODY = {
         "required": True,
         "description": "The file itself: a ZIP of config.json and model.safetensors, as transformers, timm or a "
         "finished job of this service leave them; a checkpoint of timm or torchvision (.safetensors or .pth); an ONNX "
-        "graph in one file; a .pt2 of torch.export.",
+        "graph in one file, or a ZIP of one graph and its data files; a .pt2 of torch.export.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }

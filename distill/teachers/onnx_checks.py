@@ -1,6 +1,7 @@
 """An ONNX graph from a stranger, judged before any runtime sees it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
@@ -21,6 +22,7 @@ _ENDLESS = ("Loop", "Scan")
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _FOUR_BITS = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _DEPTH = 8
+_ANEW = "Export it anew."
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,48 @@ class Checked:
 def checked(data: bytes, limits: Limits) -> Checked:
     """Raises InvalidData or TooLarge, naming the node or tensor, for a graph that is broken, that reaches for anything
     outside the file, or that does what no classifier needs."""
-    model = _parsed(data)
-    try:
+    model = parsed(data)
+    with damage_refused():
         return _judged(model, limits)
+
+
+def parsed(data: bytes) -> ModelProto:
+    """The graph as it stands. Raises InvalidData when it is none."""
+    try:
+        model = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError, RecursionError):
+        model = ModelProto()
+    if not model.HasField("graph") or not model.graph.node:
+        detail = "The file is no ONNX graph: it is cut short, damaged, or something else."
+        raise invalid("/file", "corrupt_graph", detail, _ANEW)
+    return model
+
+
+@contextmanager
+def damage_refused() -> Iterator[None]:
+    """What reading the fields of a damaged graph raises becomes InvalidData."""
+    try:
+        yield
     except (TypeError, ValueError, KeyError, AttributeError):  # names that are no text, types that are none
-        raise invalid("/file", "corrupt_graph", "The graph is damaged.", "Export it anew, into one file.") from None
+        raise invalid("/file", "corrupt_graph", "The graph is damaged.", _ANEW) from None
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """All constants of the graph and of those inside it. Raises InvalidData for sparse ones."""
+    return _tensors(model.graph, list(_nodes(model.graph)))
+
+
+def stored_bytes(tensor: TensorProto) -> int | None:
+    """Bytes of a tensor of this shape and type as raw data; None for strings, unknown types and negative sides."""
+    try:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, ValueError, TypeError):
+        return None
+    if kind == np.dtype(object) or any(side < 0 for side in tensor.dims):
+        return None
+    bits = 4 if tensor.data_type in _FOUR_BITS else 8 * kind.itemsize
+    numbers: int = prod(tensor.dims)
+    return (numbers * bits + 7) // 8
 
 
 def _judged(model: ModelProto, limits: Limits) -> Checked:
@@ -58,17 +97,6 @@ def _judged(model: ModelProto, limits: Limits) -> Checked:
             raise too_large("/file", "too_many_parameters", detail, "Upload a smaller teacher.")
     _check_whole(model)
     return Checked(model, parameters)
-
-
-def _parsed(data: bytes) -> ModelProto:
-    try:
-        model = onnx.load_model_from_string(data)
-    except (DecodeError, ValueError, RecursionError):
-        model = ModelProto()
-    if not model.HasField("graph") or not model.graph.node:
-        detail = "The file is no ONNX graph: it is cut short, damaged, or something else."
-        raise invalid("/file", "corrupt_graph", detail, "Export it anew, into one file.")
-    return model
 
 
 def _check_opsets(model: ModelProto) -> None:
@@ -146,10 +174,11 @@ def _check_tensor(tensor: TensorProto) -> int:
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
         detail = f"The tensor {quoted(tensor.name)} lies in {quoted(where)}, outside the uploaded file."
-        hint = "Save it into one file: onnx.save_model(onnx.load(path), out, save_as_external_data=False)."
+        hint = "Save it into one file: onnx.save_model(onnx.load(path), out, save_as_external_data=False); or upload a "
+        hint += "ZIP of the folder with the graph and its data file."
         raise invalid(at, "external_data", detail, hint)
     numbers: int = prod(tensor.dims)
-    if any(side < 0 for side in tensor.dims) or not _is_there(tensor, numbers):
+    if not _is_there(tensor, numbers):
         shape = "×".join(map(str, tensor.dims))
         detail = f"The tensor {quoted(tensor.name)} says it has {shape} numbers, and has others."
         raise invalid(at, "corrupt_graph", detail, "Export the graph anew.")
@@ -167,15 +196,9 @@ def _values(tensor: TensorProto) -> npt.NDArray[np.float32]:
 
 def _is_there(tensor: TensorProto, numbers: int) -> bool:
     """Whether the tensor has as many numbers as its shape says; strings and unknown types are never taken."""
-    try:
-        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except (KeyError, ValueError, TypeError):
-        return False
-    if kind == np.dtype(object):
-        return False
-    if tensor.HasField("raw_data"):
-        bits = 4 if tensor.data_type in _FOUR_BITS else 8 * kind.itemsize
-        return bool((numbers * bits + 7) // 8 == len(tensor.raw_data))
+    needed = stored_bytes(tensor)
+    if needed is None or tensor.HasField("raw_data"):
+        return needed is not None and needed == len(tensor.raw_data)
     lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
     return numbers <= sum(map(len, lists)) * 2 and max(map(len, lists)) <= max(2 * numbers, 1)
 

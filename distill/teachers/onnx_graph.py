@@ -27,9 +27,8 @@ _NUMBERS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
-def read(path: Path, options: TeacherOptions, limits: Limits) -> Draft:
-    """The graph in `path`. Raises InvalidData or TooLarge."""
-    data = path.read_bytes()
+def read(data: bytes, options: TeacherOptions, limits: Limits) -> Draft:
+    """The graph in `data`, the content of one file. Raises InvalidData or TooLarge."""
     graph = checked(data, limits)
     net, dims = _input(graph.model.graph)
     output, gives, notes = _output(graph.model.graph, options)

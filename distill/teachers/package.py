@@ -1,4 +1,4 @@
-"""A ZIP of a model's folder: what is needed of it, under names of our own."""
+"""A ZIP of a model's folder: what is needed of it, under names of our own. And members of any archive, as they are."""
 
 import json
 import zlib
@@ -42,9 +42,23 @@ def unpacked(path: Path, folder: Path, limits: Limits) -> Package:
         processor = _json(archive, members[PROCESSOR]) if PROCESSOR in members else None
         shards = _shards(archive, members)
         weights = tuple(
-            _extracted(archive, member, folder / f"{number}.safetensors") for number, member in enumerate(shards)
+            extracted(archive, member, folder / f"{number}.safetensors") for number, member in enumerate(shards)
         )
     return Package(config, processor, weights)
+
+
+def content(archive: ZipFile, member: ZipInfo) -> bytes:
+    """The bytes of a member. Raises InvalidData when it is broken."""
+    data: list[bytes] = []
+    _copy(archive, member, data.append)
+    return b"".join(data)
+
+
+def extracted(archive: ZipFile, member: ZipInfo, to: Path) -> Path:
+    """The new file `to` with the bytes of a member. Raises InvalidData when it is broken."""
+    with to.open("xb") as out:
+        _copy(archive, member, out.write)
+    return to
 
 
 def parsed(data: bytes, at: str, name: str) -> dict[str, Any]:
@@ -70,7 +84,8 @@ def _of_the_folder(archive: ZipFile) -> dict[str, ZipInfo]:
     found = [name for name in everything if PurePosixPath(name).name == CONFIG and not name.startswith("__MACOSX/")]
     if not found:
         detail = f"The archive has no {CONFIG}, which says what the network is."
-        hint = "Pack the folder save_pretrained wrote; a checkpoint, an ONNX graph or a .pt2 is uploaded unpacked."
+        hint = "Pack the folder save_pretrained wrote, or an ONNX graph with its data files; a checkpoint or a .pt2 is "
+        hint += "uploaded unpacked."
         raise invalid("/file", "missing_member", detail, hint)
     top = min(found, key=lambda name: name.count("/"))
     if sum(name.count("/") == top.count("/") for name in found) > 1:
@@ -114,15 +129,7 @@ def _json(archive: ZipFile, member: ZipInfo) -> dict[str, Any]:
     if member.file_size > _JSON_BYTES:
         detail = f"{quoted(member.filename)} has {member.file_size:,} bytes, more than any such file needs."
         raise invalid(member_pointer(member), "corrupt_config", detail)
-    data: list[bytes] = []
-    _copy(archive, member, data.append)
-    return parsed(b"".join(data), member_pointer(member), quoted(member.filename))
-
-
-def _extracted(archive: ZipFile, member: ZipInfo, to: Path) -> Path:
-    with to.open("xb") as out:
-        _copy(archive, member, out.write)
-    return to
+    return parsed(content(archive, member), member_pointer(member), quoted(member.filename))
 
 
 def _copy(archive: ZipFile, member: ZipInfo, write: Callable[[bytes], object]) -> None:

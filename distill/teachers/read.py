@@ -2,11 +2,12 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from distill.teachers import checkpoint, exported, huggingface, onnx_graph, own, trial
+from distill.teachers import checkpoint, exported, huggingface, onnx_folder, onnx_graph, own, trial
 from distill.teachers.draft import OPTIONS, Draft, check_preprocessing
 from distill.teachers.package import unpacked
 from distill.teachers.sniff import check_declared, sniff
@@ -46,7 +47,11 @@ def read(request: IntakeRequest) -> CheckedTeacher:
             return _finished(request, "huggingface", huggingface.read(package, options, request.limits))
         if found == "onnx":
             _check_options("onnx", options)
-            return _finished(request, "onnx", onnx_graph.read(path, options, request.limits))
+            return _finished(request, "onnx", onnx_graph.read(path.read_bytes(), options, request.limits))
+        if found == "onnx-folder":
+            _check_options("onnx", options)
+            data, notes = onnx_folder.merged(path, Path(folder), request.limits)
+            return _finished(request, "onnx", onnx_graph.read(data, options, request.limits), notes)
         if found == "torch-export":
             _check_options("torch-export", options)
             return _finished(request, "torch-export", exported.read(path, options, request.limits))
@@ -67,7 +72,7 @@ def _check_options(found: TeacherFormat, options: TeacherOptions) -> None:
         raise invalid(f"{OPTIONS}/preprocessing/layout", "option_does_not_apply", detail, "Leave it out.")
 
 
-def _finished(request: IntakeRequest, found: TeacherFormat, draft: Draft) -> CheckedTeacher:
+def _finished(request: IntakeRequest, found: TeacherFormat, draft: Draft, notes: Sequence[str] = ()) -> CheckedTeacher:
     check_preprocessing(draft.preprocessing, draft.shape)
     config = ForeignConfig(
         network=draft.network,
@@ -79,13 +84,13 @@ def _finished(request: IntakeRequest, found: TeacherFormat, draft: Draft) -> Che
         preprocessing=draft.preprocessing,
         parameters=draft.parameters,
     )
-    config, notes = _tried(draft.module, config, request.options)
+    config, tried = _tried(draft.module, config, request.options)
     if config.classes is not None and len(config.classes) != config.outputs:
         where = f"{OPTIONS}/classes" if request.options.classes else "/file"
         detail = f"The teacher tells {config.outputs} classes apart, and {len(config.classes)} are named."
         raise invalid(where, "wrong_classes", detail, "Name each of its outputs, in order.")
     draft.write(Path(request.partial))
-    return _stored(request, found, config, [*draft.notes, *notes])
+    return _stored(request, found, config, [*notes, *draft.notes, *tried])
 
 
 def _tried(network: nn.Module, config: ForeignConfig, options: TeacherOptions) -> tuple[ForeignConfig, list[str]]:

@@ -10,7 +10,7 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.refusing import invalid, too_large, unsupported
 from stillhouse.spec.teachers import TeacherFormat
 
-Content = Literal["folder", "pickled", "safetensors", "onnx", "torch-export"]
+Content = Literal["folder", "pickled", "safetensors", "onnx", "onnx-folder", "torch-export"]
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _PICKLE = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
@@ -27,7 +27,10 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"GGUF", "GGUF", "Classifiers are read as safetensors, .pth, ONNX or torch.export programs."),
     (b"\x93NUMPY", "a NumPy array", "Upload the model, not its outputs."),
 )
-_READ = "a ZIP of config.json and model.safetensors, .safetensors, .pth, .onnx and .pt2 of torch.export"
+_READ = (
+    "a ZIP of config.json and model.safetensors, .safetensors, .pth, .onnx, a ZIP of .onnx and its data files, and "
+    ".pt2 of torch.export"
+)
 
 
 def sniff(path: Path, limits: Limits) -> Content:
@@ -86,5 +89,11 @@ def _zipped(path: Path) -> Content:
     if "serialized_exported_program.json" in {*names, *inner}:
         detail = "The program was saved by torch.export of 2.7 or earlier, in an older format that is not read."
         raise unsupported("/file", "unsupported_format", detail, "Save it anew with a current torch.")
+    if _holds(names, ".onnx") and not _holds(names, ".safetensors"):
+        return "onnx-folder"
     folder = any(PurePosixPath(name).name == "config.json" for name in names)
     return "pickled" if "data.pkl" in inner and not folder else "folder"
+
+
+def _holds(names: list[str], suffix: str) -> bool:
+    return any(name.lower().endswith(suffix) and not name.startswith("__MACOSX/") for name in names)

@@ -23,7 +23,11 @@ ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model.")]
 def upload_model(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help=".pth or .safetensors, .onnx, .pt2, or a folder of transformers, timm or a job.")
+        Path,
+        typer.Argument(
+            help=".pth or .safetensors, .onnx, .pt2, or a folder: of transformers, timm, a job, or an ONNX graph and "
+            "its data files."
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="What you call it. Default: the file's name.")] = None,
     format: Annotated[TeacherFormat | None, typer.Option(help="Default: told by the bytes.")] = None,

@@ -56,7 +56,9 @@ class Models:
         """Upload a teacher; it is read, tried and stored when this returns.
 
         `path` is a checkpoint of timm or torchvision, an ONNX graph, a .pt2 of torch.export, or the folder (or a ZIP of
-        it) that transformers, timm or a finished job left; of a folder the .json and .safetensors files are sent.
+        it) that transformers, timm or a finished job left, or that of one ONNX graph and its data files. Of a folder
+        the .json and .safetensors files are sent; of one with an .onnx and no .safetensors all files, as data files
+        may have any name, but hidden ones and subfolders.
         The options are those of `stillhouse.spec.teachers.TeacherQuery`; what is None is left to the service.
         `name`: the file's name when None. The file is streamed and arrives whole or is refused (Repr-Digest).
         Not sent again when the answer is lost: it might be stored twice.
@@ -133,12 +135,20 @@ def _as_file(path: Path) -> Iterator[Path]:
 
 def _pack(folder: Path, to: Path) -> None:
     """The same files give the same bytes: sorted, without times, without compression (weights do not shrink)."""
-    files = sorted(file for file in folder.iterdir() if file.suffix in _OF_A_FOLDER and file.is_file())
     with ZipFile(to, "x") as archive:
-        for file in files:
+        for file in _needed(folder):
             member = ZipInfo(file.name)
             member.create_system, member.external_attr = 3, 0o100644 << 16
             member.file_size = file.stat().st_size
             with file.open("rb") as source, archive.open(member, "w") as target:
                 while chunk := source.read(_CHUNK_BYTES):
                     target.write(chunk)
+
+
+def _needed(folder: Path) -> list[Path]:
+    """The files of `folder` that may belong to its model."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    kinds = {file.suffix.lower() for file in files}
+    if ".onnx" in kinds and ".safetensors" not in kinds:
+        return files
+    return [file for file in files if file.suffix in _OF_A_FOLDER]

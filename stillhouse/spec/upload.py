@@ -242,7 +242,7 @@ DATA_CODES: dict[str, str] = {
     "wrong_types": "Tensors have other types than the network's.",
     "weights_not_finite": "The weights hold NaN or infinity.",
     "corrupt_graph": "The ONNX graph is broken or contradicts itself.",
-    "external_data": "The ONNX graph keeps tensors outside the file.",
+    "external_data": "The ONNX graph keeps tensors outside the file, or outside its folder in a ZIP.",
     "custom_op": "The graph or program uses operators that are not run here.",
     "unsupported_op": "The graph uses a part of ONNX that no classifier needs.",
     "unsupported_opset": "The graph is of a version of ONNX that is not read.",

@@ -5,13 +5,12 @@ import json
 import pickle
 import struct
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from fastapi.testclient import TestClient
-from onnx import TensorProto
 from safetensors.numpy import save
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
@@ -25,7 +24,7 @@ from stillhouse.spec.limits import Limits
 from stillhouse.spec.views import Model
 from tests.api.conftest import Traces
 from tests.house import SPEC
-from tests.linear import linear
+from tests.linear import elsewhere, linear
 
 LIMIT = 2_000_000
 
@@ -38,15 +37,6 @@ def database_url(sqlite_url: str) -> str:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"limits": Limits(max_upload_bytes=LIMIT)})
-
-
-def keep_outside(model: onnx.ModelProto) -> None:
-    """The weights in a file of the machine that reads them."""
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", "../../../../etc/passwd"), ("offset", "0"), ("length", "48")):
-        tensor.external_data.add(key=key, value=value)
 
 
 class Evil:
@@ -73,15 +63,72 @@ def packed(members: dict[str, bytes]) -> bytes:
 
 WEIGHTS = save({"fc.weight": np.zeros((3, 4), np.float32)})
 OWN_CODE = json.dumps({"auto_map": {"AutoModel": "evil.Net"}}).encode()
+PASSWD = "../../../../etc/passwd"
 LYING = struct.pack("<Q", 3 * 1024**3) + WEIGHTS[8:]
 RESNET = "&architecture=timm/test_resnet"
+
+
+def outside(location: str, *, offset: int = 0, length: int = 48) -> bytes:
+    """A graph whose weights are said to lie in another file."""
+    return linear(change=partial(elsewhere, location=location, offset=str(offset), length=str(length)))
+
+
+def with_data(graph: bytes, data: bytes = bytes(48)) -> bytes:
+    """A ZIP of a graph and its data file."""
+    return packed({"model.onnx": graph, "model.onnx.data": data})
+
+
+def with_link(graph: bytes) -> bytes:
+    """A ZIP of a graph whose data file is a link to one of the machine that reads it."""
+    link = zipfile.ZipInfo("model.onnx.data")
+    link.external_attr = 0o120777 << 16
+    out = io.BytesIO(packed({"model.onnx": graph}))
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    return out.getvalue()
+
+
+DATA_FILE = "model.onnx.data"
 
 # Bytes, more of the query → status, and the pointer and code of an entry in `errors`.
 FILES: dict[str, tuple[bytes, str, int, str, str]] = {
     "text": (b"how do you do\n" * 30, "", 415, "/file", "unsupported_format"),
     "a checkpoint that makes objects": (legacy_checkpoint(), RESNET, 422, "/file", "unsafe_pickle"),
     "a header of 3 GB": (LYING, RESNET, 422, "/file", "corrupt_tensors"),
-    "weights elsewhere": (linear(change=keep_outside), "", 422, "/file", "external_data"),
+    "weights elsewhere": (outside(PASSWD), "", 422, "/file/tensors/w", "external_data"),
+    "a folder with weights elsewhere": (with_data(outside(PASSWD)), "", 422, "/file/tensors/w", "external_data"),
+    "a folder with weights at an absolute path": (
+        with_data(outside("/etc/passwd")),
+        "",
+        422,
+        "/file/tensors/w",
+        "external_data",
+    ),
+    "a folder with a link for weights": (with_link(outside(DATA_FILE)), "", 422, "/file/members", "special_member"),
+    "a folder without its weights": (with_data(outside("w")), "", 422, "/file/tensors/w", "missing_member"),
+    "weights past the end of their file": (
+        with_data(outside(DATA_FILE, offset=2**50)),
+        "",
+        422,
+        "/file/tensors/w",
+        "corrupt_tensors",
+    ),
+    "weights of an exbibyte": (
+        with_data(outside(DATA_FILE, length=2**59)),
+        "",
+        422,
+        "/file/tensors/w",
+        "corrupt_tensors",
+    ),
+    "weights cut short": (with_data(outside(DATA_FILE), bytes(47)), "", 422, "/file/tensors/w", "corrupt_tensors"),
+    "NaN weights beside the graph": (
+        with_data(outside(DATA_FILE), b"\xff" * 48),
+        "",
+        422,
+        "/file",
+        "weights_not_finite",
+    ),
+    "two graphs": (packed({"a.onnx": linear(), "b.onnx": linear()}), "", 422, "/file", "several_models"),
     "NaN weights": (linear(weights=np.full((4, 3), np.nan, np.float32)), "", 422, "/file", "weights_not_finite"),
     "an option that does nothing": (linear(), "&match=order", 422, "?match", "option_does_not_apply"),
     "two names for three classes": (linear(), "&classes=a&classes=b", 422, "?classes", "wrong_classes"),

@@ -43,7 +43,22 @@ def test_options_that_cannot_be_right_are_refused_before_the_file_is_sent(house:
     assert network.requests == []
 
 
-def test_a_folder_goes_as_one_archive_of_what_is_needed_and_always_the_same(house: House, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("files", "sent"),
+    [
+        (
+            ["config.json", "model.safetensors", "model.onnx", "pytorch_model.bin", "README.md", ".cache.json"],
+            ["config.json", "model.safetensors"],
+        ),
+        (
+            ["model.onnx", "model.onnx.data", "onnx__MatMul_12", ".env"],
+            ["model.onnx", "model.onnx.data", "onnx__MatMul_12"],
+        ),
+    ],
+)
+def test_a_folder_goes_as_one_archive_of_what_is_needed_and_always_the_same(
+    files: list[str], sent: list[str], house: House, tmp_path: Path
+) -> None:
     bodies: list[bytes] = []
 
     class Listening(httpx2.BaseTransport):
@@ -55,16 +70,16 @@ def test_a_folder_goes_as_one_archive_of_what_is_needed_and_always_the_same(hous
 
     folder = tmp_path / "model"
     (folder / "onnx").mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "README.md", "onnx/model.json"):
+    for name in (*files, "onnx/model.json"):
         (folder / name).write_bytes(b"{}")
     with house.client(http_transport=Listening()) as client:
         for moment in (1, 2_000_000_000):
-            os.utime(folder / "config.json", (moment, moment))
+            os.utime(folder / sent[0], (moment, moment))
             with pytest.raises(InvalidData, match="Heard"):
                 client.models.upload(folder)
     assert bodies[0] == bodies[1]
     with zipfile.ZipFile(io.BytesIO(bodies[0])) as archive:
-        assert archive.namelist() == ["config.json", "model.safetensors"]
+        assert archive.namelist() == sent
 
 
 def test_a_file_that_is_not_there_is_the_callers_own_error(house: House, tmp_path: Path) -> None:

@@ -146,10 +146,19 @@ def as_checkpoint(net: nn.Module, path: Path) -> Path:
     return path
 
 
-def as_onnx(net: nn.Module, path: Path, *, batch: int = 10) -> Path:
-    """A graph that takes [batch, 8, 8, 1] and gives probabilities."""
-    torch.onnx.export(ChannelsLast(net).eval(), (torch.zeros(batch, 8, 8, 1),), path, dynamo=True, external_data=False)
+def as_onnx(net: nn.Module, path: Path, *, batch: int = 10, data_beside: bool = False) -> Path:
+    """A graph that takes [batch, 8, 8, 1] and gives probabilities, in one file or with its weights in another."""
+    rows = (torch.zeros(batch, 8, 8, 1),)
+    torch.onnx.export(ChannelsLast(net).eval(), rows, path, dynamo=True, external_data=data_beside)
     return path
+
+
+def as_onnx_folder(net: nn.Module, folder: Path) -> Path:
+    """The graph of `as_onnx` in a folder, its weights in a file beside it."""
+    folder.mkdir()
+    as_onnx(net, folder / "model.onnx", data_beside=True)
+    assert (folder / "model.onnx.data").stat().st_size > 4 * 32 * 9 * 10
+    return folder
 
 
 def as_program(net: nn.Module, path: Path) -> Path:

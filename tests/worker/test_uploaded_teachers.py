@@ -110,7 +110,7 @@ def test_every_kind_of_file_teaches_as_well_as_it_does_at_home(
         ),
         "huggingface": (upload(teachers.as_folder(vit, tmp_path / "vit")), vit, teachers.unit),
         "onnx": (
-            upload(teachers.as_onnx(small, tmp_path / "s.onnx"), classes=names, scale=teachers.WHITE),
+            upload(teachers.as_onnx_folder(small, tmp_path / "onnx"), classes=names, scale=teachers.WHITE),
             small,
             teachers.unit,
         ),

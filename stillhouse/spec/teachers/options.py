@@ -9,8 +9,9 @@ from stillhouse.spec.teachers.preprocessing import StatedPreprocessing
 
 TeacherFormat = Literal["huggingface", "checkpoint", "onnx", "torch-export", "stillhouse"]
 """huggingface: a ZIP of config.json and model.safetensors, as transformers or timm write it. checkpoint: a state dict
-of timm or torchvision, .safetensors or .pth. onnx: one graph in one file. torch-export: a .pt2 of torch.export.save.
-stillhouse: a ZIP of the config.json and model.safetensors of a finished job."""
+of timm or torchvision, .safetensors or .pth. onnx: one graph in one file, or a ZIP of it and its data files.
+torch-export: a .pt2 of torch.export.save. stillhouse: a ZIP of the config.json and model.safetensors of a finished
+job."""
 
 ArchitectureName = Annotated[str, StringConstraints(pattern=r"^(timm|torchvision)/[A-Za-z0-9_.\-]{1,100}$")]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=500)]

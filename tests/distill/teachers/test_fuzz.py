@@ -1,18 +1,25 @@
-"""Whatever the bytes of a safetensors file are: tensors, or a refusal with its code."""
+"""Whatever the bytes of a safetensors file are, or a graph says of its data: tensors, or a refusal with its code."""
 
 import json
 import os
 import struct
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from distill.teachers.onnx_folder import merged
 from distill.teachers.tensors import read_safetensors
 from stillhouse.spec.errors import InvalidData
+from stillhouse.spec.limits import Limits
+from tests.distill.teachers.making import archive
+from tests.linear import elsewhere, linear
 
 LARGE = os.environ.get("STILLHOUSE_FUZZ") == "large"
 MANY = settings(
@@ -65,3 +72,35 @@ def test_any_damage(tmp_path: Path, at: int, value: int, cut: int) -> None:
     bent = bytearray(GOOD)
     bent[at] = value
     read(tmp_path, bytes(bent[:cut]))
+
+
+_size = st.one_of(st.integers(-2, 60).map(str), st.sampled_from(["", "1e3", "0x10", str(2**63), "9" * 30, " 4", "4\0"]))
+_location = st.one_of(
+    st.sampled_from(["w", "./w", "d/w", "m.onnx", "", ".", "..", "../w", "/w", "d", "C:w", "d\\w", "w\0"]), st.text()
+)
+DATA = bytes(range(1, 49))
+
+
+@MANY
+@given(
+    says=st.fixed_dictionaries({}, optional={"location": _location, "offset": _size, "length": _size, "x": st.text()}),
+    data=st.integers(0, 100),
+)
+@example(says={"location": "d/w", "offset": "0", "length": "48"}, data=48)
+def test_any_place_of_a_tensor(tmp_path: Path, says: dict[str, str], data: int) -> None:
+    content = (DATA * 3)[:data]
+    graph = linear(change=partial(elsewhere, **says))
+    (tmp_path / "zip").write_bytes(archive({"m.onnx": graph, "w": content, "d/w": content, "e/": b""}))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found, _ = merged(tmp_path / "zip", Path(folder), Limits())
+        except InvalidData as refusal:
+            at, code = refusal.errors[0].pointer, refusal.errors[0].code
+            assert at == "/file/tensors/w"
+            assert code in ("external_data", "missing_member", "corrupt_tensors")
+            return
+    tensor = onnx.load_model_from_string(found).graph.initializer[0]
+    offset = int(says.get("offset", "0"))
+    assert tensor.raw_data == content[offset : offset + 48]
+    assert len(tensor.raw_data) == 48
+    assert not tensor.external_data
