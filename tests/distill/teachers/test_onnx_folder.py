@@ -80,6 +80,33 @@ def test_tensors_lie_in_several_files_below_the_graph_and_some_in_constants(tmp_
     assert checked.config.parameters == 15
 
 
+def branch(name: str, location: str) -> onnx.GraphProto:
+    """A graph inside a graph: a constant of [3] that lies at `location`, given on by one inside it."""
+    value = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[3])
+    lie(value, location=location)
+    shape = helper.make_tensor_value_info(name, TensorProto.FLOAT, [3])
+    return helper.make_graph([helper.make_node("Constant", [], [name], value=value)], name, [], [shape])
+
+
+def test_tensors_of_graphs_inside_the_graph_are_found_too(tmp_path: Path) -> None:
+    choice = helper.make_node("If", ["c"], ["b"], then_branch=branch("t", "then"), else_branch=branch("e", "else"))
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["s"]), choice, helper.make_node("Add", ["s", "b"], ["y"])]
+    weights = np.ones((4, 3), np.float32)
+    data = graph(nodes, constants={"w": weights, "c": np.array(False)}).SerializeToString()
+    bias = np.array([1, 2, 3], np.float32)
+    module, _ = teacher(archive({"m.onnx": data, "then": bytes(12), "else": bias.tobytes()}), tmp_path)
+    x = torch.randn(5, 4)
+    assert torch.allclose(module(x), x.sum(1, keepdim=True) + torch.from_numpy(bias), atol=1e-5)
+
+
+def test_what_finder_packs_beside_a_folder_does_not_say_what_it_is(tmp_path: Path) -> None:
+    finder = {"__MACOSX/._model.safetensors": b"\0", "__MACOSX/._model.onnx": b"\0"}
+    assert stored(archive({"model.onnx": linear()} | finder), tmp_path).format == "onnx"
+    (tmp_path / "stored").unlink()
+    error = refused(archive({"config.json": b"{}", "pytorch_model.bin": b""} | finder), tmp_path)
+    assert "pytorch_model.bin" in str(error)
+
+
 def test_a_graph_in_a_zip_needs_no_data_files_and_other_files_are_named(tmp_path: Path) -> None:
     content = {"model.onnx": linear(), "README.md": b"#", "config.json": b"{}", "__MACOSX/._model.onnx": b"\0"}
     checked = stored(archive(content), tmp_path)
