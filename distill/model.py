@@ -59,8 +59,7 @@ def load_with_config(folder: Path | str) -> tuple[nn.Module, ModelConfig]:
     with torch.device("meta"):  # no memory and no random numbers for weights about to be replaced
         net = build(config.architecture, config.facts, config.mean, config.std)
     _check(net, weights)
-    # The file is mapped: a copy outlives it.
-    net.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
+    net.load_state_dict({name: _copy(value) for name, value in weights.items()}, assign=True)
     return channels_last(net).eval(), config
 
 
@@ -108,8 +107,18 @@ def _check(net: nn.Module, weights: dict[str, Tensor]) -> None:
         if value.shape != expected[name].shape or value.dtype != expected[name].dtype:
             wanted = f"{expected[name].dtype} {list(expected[name].shape)}"
             raise ValueError(f"tensor {name!r} is {value.dtype} {list(value.shape)}, the config says {wanted}")
-        if value.is_floating_point() and not value.isfinite().all():
+        if value.is_floating_point() and value.numel() and not _finite(value):
             raise ValueError(f"tensor {name!r} holds NaN or infinity")
+
+
+def _copy(value: Tensor) -> Tensor:
+    """The file is mapped, and a copy outlives it: at once in the order `channels_last` would make another for."""
+    return value.clone(memory_format=torch.channels_last if value.ndim == 4 else torch.contiguous_format)
+
+
+def _finite(value: Tensor) -> bool:
+    """One pass, and no tensor of answers: both ends are NaN where anything is."""
+    return all(bool(end.isfinite()) for end in value.aminmax())
 
 
 def _preprocessing(facts: DataFacts, statistics: Statistics) -> str:

@@ -92,7 +92,7 @@ def _teacher(
 
 
 def _loaded(folder: Path, found: LabelMap, data: Dataset, batch: int) -> nn.Module:
-    """The network, tried on rows of the data."""
+    """The network; one that somebody brought is tried on rows of the data, as ours are known to take their shape."""
     try:
         net, config = load(folder, white=data.white)
     except ValueError as error:
@@ -100,7 +100,8 @@ def _loaded(folder: Path, found: LabelMap, data: Dataset, batch: int) -> nn.Modu
     if isinstance(net, Foreign):
         net.rows_at_once = max(batch, _NUMBERS_AT_ONCE // _numbers_of_a_row(config, data))
     net = mapped(net, found, len(data.facts.classes)).to(data.x.device)
-    _try(net, data)
+    if not isinstance(config, ModelConfig):
+        _try(net, data)
     return net
 
 

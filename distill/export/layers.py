@@ -19,6 +19,8 @@ from distill.students.mobilenet import InvertedResidual
 from distill.students.normalize import Normalize
 from distill.students.resnet import Block
 
+_OUTPUTS_AT_ONCE = 32
+
 
 class UnknownLayerError(Exception):
     """No rule for a layer: the network needs torch's exporter."""
@@ -114,7 +116,17 @@ def _folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[
         raise UnknownLayerError("a batch norm without statistics or scale")
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     offset = norm.bias.double() + ((0 if bias is None else bias.double()) - mean.double()) * scale
-    return weight.double().mul_(scale.view(-1, 1, 1, 1)).float(), offset.float()
+    return _scaled(weight, scale), offset.float()
+
+
+def _scaled(weight: Tensor, scale: Tensor) -> Tensor:
+    """`weight` [out, …] with each output's part times its float64 `scale` [out], worked out in float64."""
+    scaled = torch.empty(weight.shape)  # in the order of the file, whatever that of the network
+    # Some outputs at a time stay in the cache: all at once asks the kernel for memory twice the size of the weights.
+    for first in range(0, len(weight), _OUTPUTS_AT_ONCE):
+        rows = slice(first, first + _OUTPUTS_AT_ONCE)
+        scaled[rows] = weight[rows].double().mul_(scale[rows].view(-1, 1, 1, 1))
+    return scaled
 
 
 def _block(graph: Graph, layer: Block, path: str, x: str) -> str:

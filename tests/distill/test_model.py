@@ -85,6 +85,7 @@ def _spoil_weights(folder: Path, **change: Any) -> None:
         ({"network.1.weight": torch.zeros(3, 64)}, r"\[3, 64\]"),
         ({"network.1.bias": torch.zeros(64, dtype=torch.float16)}, "float16"),
         ({"network.1.bias": torch.full((64,), torch.nan)}, "NaN"),
+        ({"network.1.bias": torch.tensor([0.0] * 63 + [-torch.inf])}, "infinity"),
     ],
 )
 def test_weights_that_do_not_fit_the_config_are_named(
