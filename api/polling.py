@@ -20,10 +20,12 @@ from api.line import FRESH_SECONDS
 from api.parts import Parts
 from api.rates import Standing
 from api.services import jobs
+from api.services.missing import missing
 from api.views import job_json
 from models import keys
 from models.glance import Glance, WouldBlock
 from stillhouse.spec.errors import Unauthorized
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.states import JobStatus
 
 _PREFIX = "/v1/jobs/"
@@ -36,7 +38,7 @@ def at_hand(scope: Scope) -> Ready | None:
     if scope["method"] != "GET" or not scope["path"].startswith(_PREFIX):
         return None
     job_id = scope["path"][len(_PREFIX) :]
-    if not jobs.is_id(job_id):
+    if not is_id("job", job_id):
         return None
     headers = dict(scope["headers"])
     parts: Parts = scope["app"].state.parts
@@ -57,7 +59,7 @@ def at_hand(scope: Scope) -> Ready | None:
 async def answer(parts: Parts, scope: Scope, job_id: str) -> Ready:
     """The job as it is now, or 304. Raises Unauthorized, RateLimited, NotFound."""
     headers, digest = dict(scope["headers"]), keys.digest(admitted_key(parts, scope))
-    glance = await _look(parts, digest, job_id if jobs.is_id(job_id) else _NOBODY)
+    glance = await _look(parts, digest, job_id if is_id("job", job_id) else _NOBODY)
     if glance is None:
         raise refused_key(parts, scope)
     parts.strangers.passed(digest)
@@ -67,7 +69,7 @@ async def answer(parts: Parts, scope: Scope, job_id: str) -> Ready:
         standing = await run_in_threadpool(_spend, parts, glance)
     rates.note(scope["state"], standing)
     if glance.version is None:
-        raise jobs.missing(job_id)
+        raise missing("job", job_id)
     found = parts.answers.get(job_id, glance.version)
     if found is None:
         found = await run_in_threadpool(_load, parts, glance.project_id, job_id)

@@ -1,16 +1,13 @@
 """What a caller may do with stored datasets."""
 
-import re
-
 from api.parts import Parts
+from api.services.missing import missing
 from api.services.paging import TrashQuery, page_of, start_of
 from api.views import dataset_view
 from models import datasets
 from models.dataset import DatasetRow
-from stillhouse.spec.errors import NotFound
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.views import Dataset, Page
-
-_ID = re.compile(r"ds_[0-9a-hjkmnp-tv-z]{26}")
 
 
 def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Dataset]:
@@ -24,14 +21,9 @@ def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Dataset]:
 def find(parts: Parts, project_id: str, dataset_id: str) -> DatasetRow:
     """A dataset of this project. Raises NotFound."""
     row = None
-    if _ID.fullmatch(dataset_id):
+    if is_id("ds", dataset_id):
         with parts.of(project_id).read() as session:
             row = datasets.get(session, project_id, dataset_id)
     if row is None:
-        raise missing()
+        raise missing("ds", dataset_id)
     return row
-
-
-def missing() -> NotFound:
-    """The answer when there is no such dataset for this caller."""
-    return NotFound("There is no such dataset.", hint="GET /v1/datasets lists yours.")

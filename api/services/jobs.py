@@ -12,17 +12,18 @@ from sqlalchemy.orm import Session
 from api.bodies import JsonBody
 from api.parts import Parts
 from api.services import quotas, specs
+from api.services.missing import missing
 from api.services.paging import TrashQuery, page_of, start_of
 from api.views import job_view
 from models import jobs, queue
 from models.job import JobRow
 from models.jobs import JobFilter
 from stillhouse.spec.base import Labels, LaxTuple, Name
-from stillhouse.spec.errors import IdempotencyMismatch, Invalid, NotFound
+from stillhouse.spec.errors import IdempotencyMismatch, Invalid
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import Job, Page, ValidatedJob
 
-_JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(Labels)
@@ -126,21 +127,10 @@ def page(parts: Parts, project_id: str, query: JobsQuery) -> Page[Job]:
 
 def find(session: Session, project_id: str, job_id: str) -> JobRow:
     """A job of this project. Raises NotFound, the same for one that does not exist and one of somebody else."""
-    row = jobs.get(session, project_id, job_id) if is_id(job_id) else None
+    row = jobs.get(session, project_id, job_id) if is_id("job", job_id) else None
     if row is None:
-        raise missing(job_id)
+        raise missing("job", job_id)
     return row
-
-
-def is_id(text: str) -> bool:
-    """True when `text` has the form of a job's id: nothing else is asked of the database."""
-    return _JOB_ID.fullmatch(text) is not None
-
-
-def missing(job_id: str) -> NotFound:
-    """The answer when there is no such job for this caller."""
-    what = f"There is no job {job_id}." if is_id(job_id) else "There is no such job."
-    return NotFound(what, hint="GET /v1/jobs lists yours.")
 
 
 def _record(

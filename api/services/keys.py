@@ -1,6 +1,5 @@
 """What an administrator may do with the project's keys: make, list, rotate, revoke."""
 
-import re
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,18 +9,19 @@ from sqlalchemy.orm import Session
 from api.auth import Caller
 from api.bodies import MAX_ERRORS, JsonBody
 from api.parts import Parts
+from api.services.missing import missing
 from api.services.paging import PageQuery, page_of, start_of
 from models import keys
 from models.api_key import ApiKeyRow
 from models.base import db_now
 from models.project import ProjectRow
 from stillhouse.spec.base import Contract
-from stillhouse.spec.errors import Conflict, Invalid, NotFound
+from stillhouse.spec.errors import Conflict, Invalid
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.keys import Identity, Key, KeyRequest, NewKey
 from stillhouse.spec.problems import field_errors
 from stillhouse.spec.views import Page
 
-_ID = re.compile(r"key_[0-9a-hjkmnp-tv-z]{26}")
 _FULL = "POST /v1/keys with the scope admin makes another; then come back."
 
 
@@ -88,9 +88,9 @@ def identity(parts: Parts, caller: Caller) -> Identity:
 
 
 def _find(session: Session, project_id: str, key_id: str) -> ApiKeyRow:
-    row = keys.get(session, project_id, key_id) if _ID.fullmatch(key_id) else None
+    row = keys.get(session, project_id, key_id) if is_id("key", key_id) else None
     if row is None:
-        raise NotFound("There is no such key.", hint="GET /v1/keys lists yours.")
+        raise missing("key", key_id)
     return row
 
 

@@ -1,16 +1,13 @@
 """What a caller may see of the models the service holds."""
 
-import re
-
 from api.parts import Parts
+from api.services.missing import missing
 from api.services.paging import TrashQuery, page_of, start_of
 from api.views import model_view
 from models import results
 from models.model import ModelRow
-from stillhouse.spec.errors import NotFound
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.views import Model, Page
-
-_ID = re.compile(r"mdl_[0-9a-hjkmnp-tv-z]{26}")
 
 
 def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Model]:
@@ -24,14 +21,9 @@ def page(parts: Parts, project_id: str, query: TrashQuery) -> Page[Model]:
 def find(parts: Parts, project_id: str, model_id: str) -> ModelRow:
     """A model of this project. Raises NotFound."""
     row = None
-    if _ID.fullmatch(model_id):
+    if is_id("mdl", model_id):
         with parts.of(project_id).read() as session:
             row = results.model(session, project_id, model_id)
     if row is None:
-        raise missing()
+        raise missing("mdl", model_id)
     return row
-
-
-def missing() -> NotFound:
-    """The answer when there is no such model for this caller."""
-    return NotFound("There is no such model.", hint="GET /v1/models lists yours.")

@@ -1,15 +1,13 @@
 """What a caller may see and do of the teacher outputs that are kept for the project."""
 
-import re
-
 from api.parts import Parts
+from api.services.missing import missing
 from api.services.paging import PageQuery, page_of, start_of
 from api.views import teacher_outputs_view
 from models import teacher_outputs
-from stillhouse.spec.errors import Conflict, NotFound
+from stillhouse.spec.errors import Conflict
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.views import KeptOutputs, Page
-
-_ID = re.compile(r"out_[0-9a-hjkmnp-tv-z]{26}")
 
 
 def page(parts: Parts, project_id: str, query: PageQuery) -> Page[KeptOutputs]:
@@ -22,13 +20,12 @@ def page(parts: Parts, project_id: str, query: PageQuery) -> Page[KeptOutputs]:
 
 def delete(parts: Parts, project_id: str, output_id: str) -> None:
     """Drop kept outputs and their file. Raises NotFound; Conflict while a running job reads them."""
-    missing = NotFound("There are no such teacher outputs.", hint="GET /v1/teacher-outputs lists yours.")
-    if not _ID.fullmatch(output_id):
-        raise missing
+    if not is_id("out", output_id):
+        raise missing("out", output_id)
     with parts.of(project_id).write() as session:
         row = teacher_outputs.get(session, project_id, output_id)
         if row is None:
-            raise missing
+            raise missing("out", output_id)
         stored = row.storage_key
         if not teacher_outputs.remove(session, row):
             raise Conflict("A running job reads these outputs.", hint="Delete them once it is over, or cancel it.")

@@ -1,19 +1,17 @@
 """Arguments several commands take."""
 
-import re
 from typing import Annotated
 
 import typer
 
 from stillhouse.client import Client
 from stillhouse.spec.errors import Invalid, NotFound
+from stillhouse.spec.ids import is_id
 from stillhouse.spec.views import Job
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Full id of a job, or `last` for the newest.")]
 Count = Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many, the newest first.")]
 Deleted = Annotated[bool, typer.Option("--deleted", help="Those in the trash, instead of all others.")]
-
-_FULL_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
 
 
 def job_of(client: Client, given: str) -> Job:
@@ -23,7 +21,7 @@ def job_of(client: Client, given: str) -> Job:
         if newest is None:
             raise NotFound("There is no job yet.", hint="stillhouse submit job.yaml makes one.")
         return newest
-    if _FULL_ID.fullmatch(given) is None:
+    if not is_id("job", given):
         raise Invalid(
             f"{given!r} is not the id of a job.",
             hint="Give the full id (job_ and 26 characters, see `stillhouse jobs ls`), or `last`.",

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stillhouse.spec.errors import FieldError
+from stillhouse.spec.ids import NAMED, id_wanted, prefix_of
 from stillhouse.spec.spelling import meant, spelled_as_object
 
 _CODES = {
@@ -29,7 +30,7 @@ _COMPARED = 20
 def field_errors(error: ValidationError, given: Any, model: type[BaseModel]) -> list[FieldError]:
     """Translate `error`, raised by `model` on the parsed JSON `given`. Values are not repeated: they may be secret."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
-    for item in error.errors(include_url=False, include_input=False):
+    for item in error.errors(include_url=False):
         field, item = _field_of_a_rule(item)
         steps = _steps(item["loc"], given, item["type"])
         pointer = _pointer(steps) + "".join(f"/{step}" for step in field)
@@ -113,6 +114,8 @@ def _sentence(item: Any) -> str:
         return f"Say which with the field {ctx.get('discriminator')}."
     if kind == "value_error":
         return message.removeprefix("Value error, ").capitalize() + "."
+    if kind == "string_pattern_mismatch" and (prefix := prefix_of(ctx["pattern"])) is not None:
+        return f"Should be {id_wanted(prefix, item['input'])}; {NAMED[prefix].listing} lists yours."
     return message.replace("Input should", "Should").rstrip(".") + "."
 
 
