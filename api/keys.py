@@ -1,12 +1,14 @@
-"""`python -m api.keys`: make, list, rotate and revoke API keys, on the database of the environment's settings."""
+"""`python -m api.keys`: make, list, rotate and revoke API keys, on the service's database."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import Database
@@ -23,7 +25,11 @@ _NAMES: TypeAdapter[list[str]] = TypeAdapter(list[Name])
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status says whether it worked."""
     args = _parser().parse_args(arguments)
-    url = Settings().resolved_database_url
+    settings = Settings() if args.data_dir is None else Settings(data_dir=args.data_dir)
+    url = settings.resolved_database_url
+    if (nowhere := _missing_file(url)) is not None:
+        _complain(f"There is no database at {nowhere}. Name the data folder: --data-dir FOLDER")
+        return 1
     schema.check_or_exit(url)
     database = Database(url)
     try:
@@ -37,23 +43,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m api.keys", description=__doc__)
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument(
+        "--data-dir", type=Path, metavar="FOLDER", help="of `stillhouse up` (default: STILLHOUSE_DATA_DIR, or its own)"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key and print it, this once")
+    create = commands.add_parser("create", parents=[folder], help="make a key and print it, this once")
     create.add_argument("--project", default="default", help="made if it does not exist (default: %(default)s)")
     create.add_argument("--name", required=True, help="what the key is for")
     create.add_argument(
         "--scope", choices=get_args(Scope), default="write", help="each includes those before it (default: %(default)s)"
     )
     create.add_argument("--expires-in-days", type=_days, metavar="DAYS", help="default: it lasts until it is revoked")
-    rotate = commands.add_parser("rotate", help="make a key in place of another and print it, this once")
+    rotate = commands.add_parser(
+        "rotate", parents=[folder], help="make a key in place of another and print it, this once"
+    )
     rotate.add_argument("id", help="as `list` shows it: key_…")
     rotate.add_argument(
         "--overlap-hours", type=float, default=24.0, metavar="H", help="how long the old one stays good (default: 24)"
     )
-    commands.add_parser("list", help="show all keys, without the keys themselves")
-    revoke = commands.add_parser("revoke", help="end a key for good")
+    commands.add_parser("list", parents=[folder], help="show all keys, without the keys themselves")
+    revoke = commands.add_parser("revoke", parents=[folder], help="end a key for good")
     revoke.add_argument("id", help="as `list` shows it: key_…")
     return parser
+
+
+def _missing_file(url: str) -> str | None:
+    """The SQLite file that is not there, which connecting would make, empty."""
+    at = make_url(url)
+    if at.get_backend_name() != "sqlite" or Path(at.database or "").is_file():
+        return None
+    return at.database
 
 
 def _run(database: Database, args: argparse.Namespace) -> int:

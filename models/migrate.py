@@ -1,4 +1,7 @@
-"""Bring a database to the schema of this code."""
+"""`python -m models.migrate`: bring the service's database to the schema of this code."""
+
+import argparse
+from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -43,5 +46,11 @@ def current(database: Database) -> str | None:
 
 
 if __name__ == "__main__":
-    schema.check_or_exit(Settings().resolved_database_url)
-    upgrade(Settings().resolved_database_url)
+    _parser = argparse.ArgumentParser(prog="python -m models.migrate", description=__doc__)
+    _parser.add_argument(
+        "--data-dir", type=Path, metavar="FOLDER", help="of `stillhouse up` (default: STILLHOUSE_DATA_DIR, or its own)"
+    )
+    _folder = _parser.parse_args().data_dir
+    _settings = Settings() if _folder is None else Settings(data_dir=_folder)
+    schema.check_or_exit(_settings.resolved_database_url)
+    upgrade(_settings.resolved_database_url)

@@ -266,6 +266,8 @@ def test_a_project_or_key_with_a_name_nobody_can_type_is_refused(
 def test_keys_on_a_database_without_tables_fail_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STILLHOUSE_DATABASE_URL", f"sqlite:///{tmp_path / 'empty.db'}")
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    monkeypatch.setenv("STILLHOUSE_DATABASE_URL", f"sqlite:///{empty}")
     assert keys_command.main(["create", "--name", "x"]) == 1
     assert "migrated" in capsys.readouterr().err

@@ -1,6 +1,10 @@
 """API keys over HTTP and by the operator's command: made, used, rotated, expired, revoked. On both databases."""
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -183,3 +187,23 @@ def test_the_operator_makes_and_rotates_keys_of_any_scope(
     assert keys_command.main(["create", "--name", "plain"]) == 0
     plain = capsys.readouterr().out.strip()
     assert http.get("/v1/keys/me", headers=as_key(plain)).json()["key"]["scope"] == "write"
+
+
+def operators(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("STILLHOUSE_")}
+    # Elsewhere: the default folder would be made here.
+    place = {"cwd": tmp_path, "env": env | {"PYTHONPATH": str(Path(__file__).parents[2])}}
+    return subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=60, **place)  # type: ignore[call-overload,no-any-return]
+
+
+def test_the_operators_commands_take_the_folder_the_service_keeps_its_data_in(tmp_path: Path) -> None:
+    folder = tmp_path / "its own"
+    folder.mkdir()
+    nothing = operators(tmp_path, "api.keys", "list", "--data-dir", str(folder))
+    assert (nothing.returncode, list(folder.iterdir())) == (1, [])
+    assert f"There is no database at {folder / 'stillhouse.db'}." in nothing.stderr
+    assert operators(tmp_path, "models.migrate", "--data-dir", str(folder)).returncode == 0
+    made = operators(tmp_path, "api.keys", "create", "--name", "ann", "--data-dir", str(folder))
+    assert keys.well_formed(made.stdout.strip()), made.stderr
+    assert "ann" in operators(tmp_path, "api.keys", "list", "--data-dir", str(folder)).stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["its own"]
