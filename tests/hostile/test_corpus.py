@@ -104,7 +104,8 @@ def test_a_request_gets_its_answer_and_leaves_nothing(service: Service, case: Ca
 @pytest.mark.parametrize("case", requests.RAW, ids=named)
 def test_bytes_on_a_connection_get_their_answers_and_no_more(on_sqlite: Service, case: Raw) -> None:
     got = b""
-    with socket.create_connection(("127.0.0.1", on_sqlite.port), timeout=30) as connection:
+    # Longer than the service keeps an idle connection, which is what ends one behind an upgrade.
+    with socket.create_connection(("127.0.0.1", on_sqlite.port), timeout=90) as connection:
         connection.sendall(case.sent(on_sqlite.key))
         with contextlib.suppress(ConnectionResetError):
             while data := connection.recv(65536):
