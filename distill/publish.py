@@ -17,12 +17,13 @@ from distill.export.card import card
 from distill.export.files import OutputFolder
 from distill.export.latencies import Latencies
 from distill.export.onnx import OPSET, check, check_standard, to_onnx, to_onnx_beside
-from distill.export.runtime import Session, failed, latencies
+from distill.export.runtime import THREADS, Run, Session, failed, latencies
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
 from distill.stages import Stage
 from distill.summary import describe, gap_recovered, judge, layers_compared, measured, warnings
 from distill.teacher import Teacher
+from distill.teachers.networks import LIBRARY_ERRORS
 from stillhouse import __version__
 from stillhouse.spec import JobSpec
 from stillhouse.spec.errors import JobFailure
@@ -131,19 +132,39 @@ def _teacher_times(
     if not teacher.trained and (found := known.recall(teacher.fingerprint, data.facts.shape)) is not None:
         return found, []
     try:
-        if not teacher.exportable:
-            raise failed("it is a black box")
-        with tempfile.TemporaryDirectory() as folder:  # a large teacher is not held beside its session
-            file = to_onnx_beside(teacher.net.cpu(), student, Path(folder))  # rows as the student's
-            give_back()
-            session = Session(file)
-        give_back()
-        times = _times(session, data)
-        if not teacher.trained:
-            known.remember(teacher.fingerprint, data.facts.shape, times)
-        return times, []
+        if teacher.timing == "as it runs":
+            times = _times_of_graph(teacher, data)
+        else:
+            times = _exported_times(teacher, student, data)
     except JobFailure:
         return [], ["The teacher could not be exported to ONNX, so its latency was not measured."]
+    if not teacher.trained:
+        known.remember(teacher.fingerprint, data.facts.shape, times)
+    return times, []
+
+
+def _exported_times(teacher: Teacher, student: ModelConfig, data: Dataset) -> list[Latency]:
+    if teacher.timing == "never":
+        raise failed("a part of it is a graph already")
+    with tempfile.TemporaryDirectory() as folder:  # a large teacher is not held beside its session
+        file = to_onnx_beside(teacher.net.cpu(), student, Path(folder))  # rows as the student's
+        give_back()
+        session = Session(file)
+    give_back()
+    return _times(session, data)
+
+
+def _times_of_graph(teacher: Teacher, data: Dataset) -> list[Latency]:
+    """Of a graph with what torch does before and behind it: preprocessing, and the classes of the dataset."""
+    net, threads = teacher.net.cpu(), torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        with torch.no_grad():
+            return _times(lambda rows: net(torch.from_numpy(rows)).numpy(), data)
+    except LIBRARY_ERRORS as error:
+        raise failed("ONNX Runtime does not run the graph") from error
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _report(
@@ -196,8 +217,8 @@ def _report(
     return report, verdict
 
 
-def _times(session: Session, data: Dataset) -> list[Latency]:
-    return latencies(session, data.inputs(data.rows["test"][:64]).cpu().numpy())
+def _times(run: Run, data: Dataset) -> list[Latency]:
+    return latencies(run, data.inputs(data.rows["test"][:64]).cpu().numpy())
 
 
 def _json(value: BaseModel) -> bytes:

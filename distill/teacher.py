@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from torch import nn
 
@@ -38,8 +39,9 @@ class Teacher:
     """Its network, when it is one of ours."""
     trained: tuple[Model, ...] = ()
     """Networks trained in this job, to be kept beside the student."""
-    exportable: bool = True
-    """False for a black box that torch cannot follow."""
+    timing: Literal["exported", "as it runs", "never"] = "exported"
+    """How its latency is found: through ONNX Runtime, and what is a graph already needs no export. `never`: several of
+    which one is a graph, which torch cannot follow."""
 
     @cached_property
     def net(self) -> nn.Module:
@@ -84,7 +86,7 @@ def of_several(members: Sequence[Teacher], ensemble: Ensemble) -> Teacher:
         size_bytes=sum(m.size_bytes for m in members),
         fingerprint=digest(json.dumps(parts).encode()),
         trained=tuple(model for m in members for model in m.trained),
-        exportable=all(m.exportable for m in members),
+        timing="exported" if all(m.timing == "exported" for m in members) else "never",
     )
 
 

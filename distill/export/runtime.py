@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ _SLOW = 0.1
 """Seconds."""
 VERSION: str = onnxruntime.__version__
 Array = npt.NDArray[np.float32]
+Run = Callable[[Array], Array]
+"""Rows [N, …] → logits [N, classes]."""
 
 
 def failed(reason: str) -> JobFailure:
@@ -65,25 +67,25 @@ def _refusals() -> Iterator[None]:
         raise failed("ONNX Runtime does not run the graph") from error
 
 
-def latencies(session: Session, rows: Array) -> list[Latency]:
+def latencies(run: Run, rows: Array) -> list[Latency]:
     """Time of a pass of one row and of 64 of `rows`. Where 64 would take longer than 0.1 s, judged by one, they are not
     timed: so large a network keeps the processor busy with one row, and 64 take about 64 times as long."""
-    one = latency(session, rows, batch=1)
+    one = latency(run, rows, batch=1)
     if one.median_ms * _MANY > 1000 * _SLOW:
         return [one]
-    return [one, latency(session, rows, batch=_MANY)]
+    return [one, latency(run, rows, batch=_MANY)]
 
 
-def latency(session: Session, rows: Array, *, batch: int) -> Latency:
+def latency(run: Run, rows: Array, *, batch: int) -> Latency:
     """Time of one forward pass of `batch` rows, taken from `rows` in turn."""
     x = np.resize(rows, (batch, *rows.shape[1:]))
-    _warm_up(session, x)
+    _warm_up(run, x)
     seconds: list[float] = []
     spent = 0.0
     # 10 runs give a median and a p90; a slow network is stopped after 0.1 s, a fast one gives more runs in 0.02 s.
     while (len(seconds) < 10 or spent < 0.02) and spent < _SLOW:
         begun = time.perf_counter()
-        session(x)
+        run(x)
         seconds.append(time.perf_counter() - begun)
         spent += seconds[-1]
     median, p90 = np.quantile(seconds, [0.5, 0.9]) * 1000
@@ -96,10 +98,10 @@ def latency(session: Session, rows: Array, *, batch: int) -> Latency:
     )
 
 
-def _warm_up(session: Session, x: Array) -> None:
+def _warm_up(run: Run, x: Array) -> None:
     """Up to 5 runs, until they have taken 20 ms: the first costs the memory it asks for, a few ms."""
     begun = time.perf_counter()
     for _ in range(5):
-        session(x)
+        run(x)
         if time.perf_counter() - begun > 0.02:
             break

@@ -9,7 +9,8 @@ from stillhouse.spec.teacher_outputs import TeacherOutputs
 
 
 class Latency(View):
-    """Time of one forward pass through ONNX Runtime on the worker's CPU."""
+    """Time of one forward pass through ONNX Runtime on the worker's CPU. A teacher that came as an ONNX graph is timed
+    with its preprocessing, in batches of its own size where that is fixed."""
 
     batch: int
     median_ms: float
