@@ -9,10 +9,11 @@ from api.services.paging import PageQuery, page_of, start_of
 from models import audits
 from models.audit import AuditRow
 from models.audits import AuditFilter
+from stillhouse.spec import forms
 from stillhouse.spec.audit import AuditEntry
 from stillhouse.spec.views import Page
 
-Text = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=100, pattern=forms.ONE_LINE)]
 
 
 class AuditQuery(PageQuery):

@@ -18,6 +18,7 @@ from api.views import event_view
 from core.db import is_outage
 from models import events
 from models.event import EventRow
+from stillhouse.spec import forms
 from stillhouse.spec.base import Contract, LaxTuple
 from stillhouse.spec.errors import Invalid
 from stillhouse.spec.states import JobStatus
@@ -30,7 +31,7 @@ PING_SECONDS = 15.0
 _BATCH = 500
 
 Number = Annotated[int, Field(ge=0, le=_LAST)]
-SeriesName = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\w./\-]+$")]
+SeriesName = Annotated[str, Field(min_length=1, max_length=80, pattern=forms.SERIES)]
 
 
 class EventsQuery(Contract, strict=False):

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.types import Strict
 
+from stillhouse.spec import forms
+
 
 class Contract(BaseModel):
     """A frozen value. Unknown fields are errors, `true` is not 1, and NaN is not a number."""
@@ -37,11 +39,11 @@ def concrete(value: T | Auto) -> T:
 # JSON has arrays, Python frozen models want tuples: the container is lax, its items stay strict.
 LaxTuple = Strict(False)
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w][\w .:@+\-]*$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=forms.NAME)]
 """A name people give to things: letters, digits, space and `. : @ + - _`."""
 
-LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][\w.\-/]*$")]
-LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=forms.LABEL_KEY)]
+LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=forms.ONE_LINE)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]
 
 PositiveInt = Annotated[int, Field(ge=1)]

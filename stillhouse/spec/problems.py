@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stillhouse.spec.errors import FieldError
+from stillhouse.spec.forms import worded
 from stillhouse.spec.ids import NAMED, id_wanted, prefix_of
 from stillhouse.spec.spelling import meant, spelled_as_object
 
@@ -116,6 +117,8 @@ def _sentence(item: Any) -> str:
         return message.removeprefix("Value error, ").capitalize() + "."
     if kind == "string_pattern_mismatch" and (prefix := prefix_of(ctx["pattern"])) is not None:
         return f"Should be {id_wanted(prefix, item['input'])}; {NAMED[prefix].listing} lists yours."
+    if kind == "string_pattern_mismatch" and (words := worded(ctx["pattern"])) is not None:
+        return words
     return message.replace("Input should", "Should").rstrip(".") + "."
 
 

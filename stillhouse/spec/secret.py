@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from stillhouse.spec import forms
 from stillhouse.spec.base import Contract, View
 
 MAX_SECRETS = 100
@@ -54,7 +55,7 @@ class SecretRequest(Contract):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    value: Annotated[str, Field(min_length=1, max_length=MAX_SECRET_CHARACTERS, pattern=r"^[\x21-\x7e]+$", repr=False)]
+    value: Annotated[str, Field(min_length=1, max_length=MAX_SECRET_CHARACTERS, pattern=forms.PRINTABLE, repr=False)]
     """Printable ASCII without spaces: it is sent in a header. No answer ever has it again."""
 
 

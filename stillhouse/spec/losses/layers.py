@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from stillhouse.spec import forms
 from stillhouse.spec.base import AUTO, Auto, Contract, LaxTuple
 from stillhouse.spec.losses.dials import LossParams
 
-LayerPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.\-]+$")]
+LayerPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=forms.LAYER_PATH)]
 
 
 class LayerPair(Contract):

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from stillhouse.spec import forms
 from stillhouse.spec.base import Contract, LaxTuple
 from stillhouse.spec.teachers.preprocessing import StatedPreprocessing
 
@@ -13,7 +14,7 @@ of timm or torchvision, .safetensors or .pth. onnx: one graph in one file, or a 
 torch-export: a .pt2 of torch.export.save. stillhouse: a ZIP of the config.json and model.safetensors of a finished
 job."""
 
-ArchitectureName = Annotated[str, StringConstraints(pattern=r"^(timm|torchvision)/[A-Za-z0-9_.\-]{1,100}$")]
+ArchitectureName = Annotated[str, StringConstraints(pattern=forms.ARCHITECTURE)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
