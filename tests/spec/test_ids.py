@@ -1,34 +1,18 @@
 """What is said to somebody who gave something else where an id belongs."""
 
 import re
-from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from stillhouse.spec import JobSpec
 from stillhouse.spec.ids import NAMED, id_wanted, is_id, new_id
-from stillhouse.spec.problems import field_errors
-
-SPEC: dict[str, Any] = {
-    "teacher": {"train": {"architecture": {"name": "mlp", "hidden": [4]}}},
-    "dataset": {"builtin": "digits"},
-    "student": {"name": "mlp", "hidden": [4]},
-}
-
-
-def told(**change: Any) -> dict[str, str]:
-    given = SPEC | change
-    with pytest.raises(ValidationError) as caught:
-        JobSpec.model_validate(given)
-    return {error.pointer: error.detail for error in field_errors(caught.value, given, JobSpec)}
+from tests.spec.bare import refused
 
 
 @pytest.mark.parametrize(
     "given", ["foo", "", "ds_1", "DS_" + "0" * 26, "s3cret_" + "0" * 26, "\0", "ds_" + "0" * 26 + "\n"]
 )
 def test_what_is_no_id_is_answered_with_what_an_id_of_the_kind_looks_like_and_where_to_find_it(given: str) -> None:
-    [(place, said)] = told(dataset={"id": given}).items()
+    [(place, said)] = refused(dataset={"id": given}).items()
     example = re.fullmatch(r"Should be the id of a dataset, such as (\S+); GET /v1/datasets lists yours\.", said)
     assert place == "/dataset/id"
     assert example is not None
@@ -36,13 +20,13 @@ def test_what_is_no_id_is_answered_with_what_an_id_of_the_kind_looks_like_and_wh
 
 
 def test_an_id_of_another_kind_is_named() -> None:
-    said = told(dataset={"id": new_id("mdl")}, teacher={"model": new_id("job")})
+    said = refused(dataset={"id": new_id("mdl")}, teacher={"model": new_id("job")})
     assert said["/dataset/id"].startswith("Should be the id of a dataset, not that of a model, such as ds_")
     assert said["/teacher/model"].startswith("Should be the id of a model, not that of a job, such as mdl_")
 
 
 def test_what_is_no_id_is_not_repeated_whatever_it_begins_with() -> None:
-    assert "Canary" not in str(told(dataset={"id": "key_Canary"}, teacher={"model": "Canary_1"}))
+    assert "Canary" not in str(refused(dataset={"id": "key_Canary"}, teacher={"model": "Canary_1"}))
 
 
 def test_every_kind_has_an_example_of_its_own_form() -> None:
@@ -52,4 +36,4 @@ def test_every_kind_has_an_example_of_its_own_form() -> None:
 
 
 def test_a_text_of_another_form_than_asked_is_not_told_of_ids() -> None:
-    assert "id of" not in told(name="../x")["/name"]
+    assert "id of" not in refused(name="../x")["/name"]

@@ -3,24 +3,12 @@
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
 
 from stillhouse.spec import JobSpec
 from stillhouse.spec.keys import KeyRequest
-from stillhouse.spec.problems import field_errors
+from tests.spec.bare import BARE, told
 
-SPEC: dict[str, Any] = {
-    "teacher": {"train": {"architecture": {"name": "mlp", "hidden": [4]}}},
-    "dataset": {"builtin": "digits"},
-    "student": {"name": "mlp", "hidden": [4]},
-}
 MLP = {"name": "mlp", "hidden": [4]}
-
-
-def told(given: Any, model: type[BaseModel] = JobSpec) -> dict[str, str]:
-    with pytest.raises(ValidationError) as caught:
-        model.model_validate(given)
-    return {error.pointer: error.detail for error in field_errors(caught.value, given, model)}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +35,7 @@ def test_the_field_that_was_meant_is_one_of_that_place_and_kind_and_not_given(
     change: dict[str, Any], place: str, meant: str | None
 ) -> None:
     says = "There is no such field." if meant is None else f"There is no such field; did you mean {meant}?"
-    assert told(SPEC | change) == {place: says}
+    assert told(BARE | change) == {place: says}
 
 
 def test_other_bodies_are_answered_the_same_way() -> None:
@@ -58,7 +46,7 @@ def test_other_bodies_are_answered_the_same_way() -> None:
 
 def test_a_secret_written_where_a_name_belongs_is_not_repeated_beside_its_pointer() -> None:
     secret = "sk_live_temperature_4eC39HqLyjWDarjtT1zdp7dc"
-    assert told(SPEC | {secret: 1, "temperature_": "sk_live_4eC39"}) == {
+    assert told(BARE | {secret: 1, "temperature_": "sk_live_4eC39"}) == {
         f"/{secret}": "There is no such field.",
         "/temperature_": "There is no such field; did you mean temperature?",
     }
@@ -66,17 +54,17 @@ def test_a_secret_written_where_a_name_belongs_is_not_repeated_beside_its_pointe
 
 @pytest.mark.parametrize("steps", [{"temperature" * 90_000: 1}, {"student": {"name": "mlp", "student": {"name": {}}}}])
 def test_wild_names_have_no_meaning(steps: dict[str, Any]) -> None:
-    assert all("mean" not in detail for detail in told(SPEC | steps).values())
+    assert all("mean" not in detail for detail in told(BARE | steps).values())
 
 
 def test_of_thousands_of_unknown_fields_only_the_first_are_compared() -> None:
-    details = list(told(SPEC | {f"temperatur{n}": 1 for n in range(1000)}).values())
+    details = list(told(BARE | {f"temperatur{n}": 1 for n in range(1000)}).values())
     assert [("did you mean" in detail) for detail in details] == [True] * 20 + [False] * 980
 
 
 def test_tens_of_thousands_of_wrong_values_are_each_told_and_the_list_they_are_in_is_not() -> None:
     """With each compared to each this takes many minutes."""
-    details = told(SPEC | {"student": {"name": "mlp", "hidden": ["a"] * 60_000}})
+    details = told(BARE | {"student": {"name": "mlp", "hidden": ["a"] * 60_000}})
     assert list(details) == [f"/student/hidden/{n}" for n in range(60_000)]
 
 
@@ -107,20 +95,20 @@ MODEL, DATASET = "mdl_" + "0" * 26, "ds_" + "0" * 26
 def test_a_bare_value_where_an_object_belongs_is_answered_with_the_object(
     change: dict[str, Any], place: str, example: str
 ) -> None:
-    assert told(SPEC | change) == {place: f"Should be an object with named fields: {example}."}
+    assert told(BARE | change) == {place: f"Should be an object with named fields: {example}."}
 
 
 def test_an_object_made_as_shown_is_taken() -> None:
     for change in ({"dataset": {"id": DATASET}}, {"teacher": {"model": MODEL}}, {"losses": [{"kind": "kd"}]}):
-        JobSpec.model_validate(SPEC | change)
+        JobSpec.model_validate(BARE | change)
 
 
 def test_a_bare_value_where_a_list_belongs_is_told_so_in_the_words_of_json() -> None:
-    assert told(SPEC | {"losses": "kd"}) == {"/losses": "Should be a list, or auto."}
+    assert told(BARE | {"losses": "kd"}) == {"/losses": "Should be a list, or auto."}
 
 
 def test_a_list_of_the_wrong_length_is_told_how_long_it_should_be() -> None:
-    assert told(SPEC | {"losses": []}) == {"/losses": "Should have at least 1 item, not 0, or auto."}
-    assert told(SPEC | {"stages": []}) == {"/stages": "Should have at least 1 item, not 0."}
+    assert told(BARE | {"losses": []}) == {"/losses": "Should have at least 1 item, not 0, or auto."}
+    assert told(BARE | {"stages": []}) == {"/stages": "Should have at least 1 item, not 0."}
     many = [{"losses": [{"kind": "ce"}]}] * 9
-    assert told(SPEC | {"stages": many}) == {"/stages": "Should have at most 8 items, not 9."}
+    assert told(BARE | {"stages": many}) == {"/stages": "Should have at most 8 items, not 9."}

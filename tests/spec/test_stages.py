@@ -3,28 +3,14 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from stillhouse.spec import AUTO, JobSpec, Limits, resolve
 from stillhouse.spec.errors import InvalidSpec
 from stillhouse.spec.losses import TemperatureRamp, WeightRamp
-from stillhouse.spec.problems import field_errors
+from tests.spec.bare import BARE, refused
 from tests.spec.test_resolve import DIGITS, TABLE, autos, held, written, wrong
 
 KD, CE = {"kind": "kd"}, {"kind": "ce"}
-BARE: dict[str, Any] = {
-    "teacher": {"train": {"architecture": {"name": "mlp", "hidden": [32]}}},
-    "dataset": {"builtin": "digits"},
-    "student": {"name": "mlp", "hidden": [8]},
-}
-
-
-def refused(**changes: Any) -> dict[str, str]:
-    """Field → sentence of a spec that is wrong in itself."""
-    given = BARE | changes
-    with pytest.raises(ValidationError) as caught:
-        JobSpec.model_validate(given)
-    return {error.pointer: error.detail for error in field_errors(caught.value, given, JobSpec)}
 
 
 def test_stages_resolve_without_any_auto_and_share_the_epochs_among_those_that_leave_them_open() -> None:
