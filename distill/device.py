@@ -16,6 +16,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_ADAPTED = 32 * 2**20
 # How torch's allocator says it on a CPU; oneDNN, whose kernels exist for every network we have; and C++.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive", "std::bad_alloc")
+# Of x86 and of ARM, as torch names them.
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+Precision = Literal["fp32", "bf16"]
 MKL_REPRODUCIBLE = ("MKL_CBWR", "AUTO")
 """An environment variable and its value: conditional numerical reproducibility, on the best instructions there are."""
 
@@ -63,9 +66,24 @@ def bits_depend_on(device: torch.device) -> list[str]:
     return [device.type, torch.__version__, *cpu]
 
 
-def arithmetic(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[object]:
-    """The arithmetic of a forward pass; the backward pass follows it."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16. A CPU without them emulates it, up to 70 times slower than
+    float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in _BF16_INSTRUCTIONS)
+
+
+def precision_here(asked: Precision, device: torch.device) -> Precision:
+    """The precision a pass that `asked` for one really has on the device."""
+    return asked if has_bf16(device) else "fp32"
+
+
+def arithmetic(asked: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """The arithmetic of a forward pass; the backward pass follows it. bf16 only where the device has it."""
+    half = precision_here(asked, device) == "bf16"
+    return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import nn
 from distill.checkpoints import Checkpoints, Journal, Prints, Unfit
 from distill.choice import choose
 from distill.data import Dataset, measure, read_dataset, unusable
-from distill.device import bits_depend_on, give_back, heap_kept, memory_guard, pick, repeatable
+from distill.device import bits_depend_on, give_back, has_bf16, heap_kept, memory_guard, pick, repeatable
 from distill.ema import Ema
 from distill.evaluate import Score, score
 from distill.export.latencies import Latencies
@@ -94,7 +94,7 @@ def _accounts(
     """What the run says to others, and what it writes down for itself."""
     every = INTERVAL if io.checkpoints is None else min(INTERVAL, io.checkpoints.every_seconds)
     reporter = Reporter(report, interval=every)
-    arithmetic = [__version__, *bits_depend_on(device)]
+    arithmetic = [__version__, *bits_depend_on(device), "bf16" if has_bf16(device) else ""]
     prints = Prints(spec.model_dump_json(), io.dataset, io.dataset_sha256, io.teacher, arithmetic)
     journal = Journal(reporter, device, checkpoints=io.checkpoints, prints=prints, wishes=io.wishes)
     reporter.each_time(journal.look)
@@ -109,6 +109,7 @@ def _run(spec: JobSpec, io: RunIO, device: torch.device, reporter: Reporter, jou
         data = data.to(device)
         _introduce_data(data, reporter)
         reporter.advance(step=1)
+    _check_precision(spec, device, journal)
     nursery = Nursery(spec, data, statistics, reporter, journal, io.hub)
     architecture, chosen = _chosen(spec, nursery)
     student = nursery.fresh(architecture)
@@ -205,6 +206,14 @@ def _refuse_empty_splits(data: Dataset) -> None:
     for split in ("train", "test"):
         if not len(data.rows[split]):
             raise unusable(f"The {split} split of the dataset is empty.")
+
+
+def _check_precision(spec: JobSpec, device: torch.device, journal: Journal) -> None:
+    """Say that bf16 was asked for where the device has none: it would cost time instead of saving it."""
+    recipes = [spec.training, *(member.train for member in spec.teacher.members if member.train is not None)]
+    if not has_bf16(device) and any(recipe.precision == "bf16" for recipe in recipes):
+        here = f"this worker's {device.type} has no instructions for it"
+        journal.warn(f"The spec asks for bf16, and {here}: all was worked out in fp32.")
 
 
 def _introduce_data(data: Dataset, reporter: Reporter) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from distill.augment import moves
 from distill.batches import bounds
 from distill.data import Dataset
+from distill.device import Precision
 from distill.losses import needs_teacher
 from distill.taps import Pair
 from stillhouse.spec import JobSpec, concrete
@@ -43,7 +44,7 @@ class Stage:
     momentum: float
     schedule: Schedule
     warmup_epochs: float
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     augmentation: Augmentation
     seed: int
     early_stopping: EarlyStopping | None

@@ -8,13 +8,12 @@ says so.
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from distill.data import chunk_rows
-from distill.device import arithmetic
+from distill.device import Precision, arithmetic
 from distill.losses.softened import top_of
 from distill.taps import Outputs
 
@@ -31,7 +30,7 @@ class Voice:
         *,
         top_k: int | None = None,
         temperature: float = 1.0,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
     ) -> None:
         """With `top_k` it names the largest outputs and the sum of the rest, for losses at `temperature`. In bf16 it is
         about twice as fast, and the promise about bits is not made."""

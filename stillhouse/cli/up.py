@@ -22,7 +22,8 @@ from rich.console import Console
 from stillhouse import __version__
 from stillhouse.cli.processes import Child, stop
 
-_READY_SECONDS = 60
+# Seconds on an idle machine; a part that ends is noticed at once.
+_READY_SECONDS = 180
 # A job at work writes a checkpoint and has it stored, which may take STILLHOUSE_STOP_SECONDS.
 _STOP_SECONDS = 25
 

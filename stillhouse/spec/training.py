@@ -80,7 +80,8 @@ class Training(Contract):
     """Epochs over which the step size rises linearly from zero."""
     precision: Literal["fp32", "bf16"] | Auto = AUTO
     """Arithmetic of the forward and backward pass, and of the teacher for this stage; losses, and what is measured, are
-    always fp32. auto: fp32."""
+    always fp32. On a CPU or GPU without instructions for bf16 the job is worked out in fp32, and its report says so.
+    auto: fp32."""
     augmentation: Augmentation = Augmentation()
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: in the ce loss a row of class c counts n / (C · n_c), where n_c of the n labelled training rows of C

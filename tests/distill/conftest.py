@@ -21,6 +21,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def bf16_everywhere() -> Iterator[None]:
+    """bf16 is bf16 in the tests of a module, worked out slowly on a machine without instructions for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+        yield
+
+
 def store(path: Path, x: np.ndarray, y: np.ndarray, split: np.ndarray, classes: tuple[str, ...], **report: int) -> Path:
     """Write a stored dataset file."""
     image = x.ndim == 4

@@ -116,6 +116,7 @@ def test_a_weight_of_nothing_leaves_the_student_as_the_other_losses_make_it(digi
     assert all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-4) for name in a)
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_losses_on_layers_work_under_augmentation_finetuning_and_bf16(digits_file: Path, tmp_path: Path) -> None:
     training = {"epochs": 2, "precision": "bf16", "augmentation": {"crop_padding": 1}}
     finished, points = job(

@@ -93,6 +93,7 @@ def test_a_file_is_the_same_whatever_the_layout_in_memory(architecture: object, 
     assert weight_bytes(net) == weight_bytes(plain(built(architecture, colour_file)))
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_job_run_again_leaves_the_same_bytes_and_a_loaded_student_has_the_fast_layout(
     precision: str, colour_file: Path, tmp_path: Path

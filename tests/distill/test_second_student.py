@@ -82,6 +82,7 @@ def test_the_teacher_of_a_second_student_is_never_run_and_reported_as_before(
     assert first.report.models[0].loss == pytest.approx(found.loss, rel=1e-5)
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_outputs_in_bf16_are_kept_apart_and_near_those_in_fp32(
     digits_file: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:

@@ -244,6 +244,7 @@ def test_a_loss_that_is_not_a_number_ends_the_job_with_a_fix(data: Dataset) -> N
     assert "100" in failure.value.hint
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_bf16_trains_as_well_with_losses_in_fp32(data: Dataset) -> None:
     seen = []
     net, log = network(data), Log()

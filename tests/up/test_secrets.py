@@ -32,7 +32,7 @@ from stillhouse.spec.errors import InvalidSpec
 from tests.house import SPEC
 from tests.hub import FakeHub, fake_hub
 from tests.receiver import Receiver, receiver
-from tests.worker.service import eventually, family, gone
+from tests.worker.service import PATIENCE_SECONDS, eventually, family, gone
 
 MAY_SHOW = ("client.json", "ready.json", "secret.key")
 """Files whose purpose is to hold a secret, for their owner's eyes alone."""
@@ -126,7 +126,7 @@ def test_nothing_a_job_leaves_behind_holds_a_secret(
         answers = [*read_everything(place, job_ids), *(got.body + repr(got.headers).encode() for got in hook.received)]
         rows = read_rows(database_url)
     os.kill(up.pid, signal.SIGINT)
-    up.wait(30)
+    up.wait(PATIENCE_SECONDS)
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in MAY_SHOW]
     # `up` tells its key to the terminal: that is how its user learns it.
     said = (tmp_path / "up.out").read_bytes().replace(place["key"].encode(), b"")
@@ -192,12 +192,18 @@ def module_of(command: str) -> str:
     return rest.partition(" ")[0]
 
 
+def asking(place: dict[str, str]) -> httpx2.Client:
+    """A client of the service that waits as long as a busy machine takes."""
+    headers = {"Authorization": f"Bearer {place['key']}"}
+    return httpx2.Client(base_url=place["url"], headers=headers, timeout=PATIENCE_SECONDS)
+
+
 def while_the_database_is_away(url: str, place: dict[str, str]) -> bytes:
     """What the API answers then. SQLite does not go away."""
     if make_url(url).get_backend_name() == "sqlite":
         return b""
     name = make_url(url).database
-    with httpx2.Client(base_url=place["url"], headers={"Authorization": f"Bearer {place['key']}"}) as http:
+    with asking(place) as http:
 
         def ready() -> int:
             return http.get("/readyz").status_code
@@ -270,7 +276,7 @@ def read_everything(place: dict[str, str], job_ids: list[str]) -> Iterator[bytes
     for job_id in job_ids:
         parts = ("", "/events", "/log", "/metrics", "/artifacts", "/webhook-deliveries", "/checkpoints", "/bundle.zip")
         paths += [f"/v1/jobs/{job_id}{part}" for part in parts]
-    with httpx2.Client(base_url=place["url"], headers={"Authorization": f"Bearer {place['key']}"}) as http:
+    with asking(place) as http:
         names = [found["url"] for found in http.get(f"/v1/jobs/{job_ids[0]}/artifacts").json()["data"]]
         for path in [*paths, *names]:
             answer = http.get(path)

@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.worker.service import eventually, family, gone
+from tests.worker.service import PATIENCE_SECONDS, eventually, family, gone
 
 
 class Up:
@@ -68,16 +68,16 @@ def start(tmp_path: Path) -> Iterator[Any]:
 def test_it_serves_until_ctrl_c_and_leaves_no_process(start: Any, tmp_path: Path) -> None:
     run = start()
     ready = run.wait_ready()
-    assert httpx2.get(f"{ready['url']}/readyz").json()["workers"] == 1
+    assert httpx2.get(f"{ready['url']}/readyz", timeout=PATIENCE_SECONDS).json()["workers"] == 1
     key = {"Authorization": f"Bearer {ready['key']}"}
-    assert httpx2.get(f"{ready['url']}/v1/jobs", headers=key).json()["data"] == []
+    assert httpx2.get(f"{ready['url']}/v1/jobs", headers=key, timeout=PATIENCE_SECONDS).json()["data"] == []
     assert ready["url"] in run.said()
     assert json.loads((tmp_path / "config/stillhouse/client.json").read_text()) == ready
     assert (tmp_path / "config/stillhouse/client.json").stat().st_mode & 0o077 == 0
     started = family(run.process.pid)
     assert len(started) >= 6  # broker, API, worker, supervisor, fork server, reconciler
     run.process.send_signal(signal.SIGINT)
-    assert run.process.wait(timeout=30) == 0
+    assert run.process.wait(timeout=PATIENCE_SECONDS) == 0
     assert all(gone(pid) for pid in started)
 
 
@@ -90,14 +90,14 @@ def test_the_same_folder_keeps_its_key_and_its_jobs(start: Any) -> None:
         "dataset": {"builtin": "digits"},
         "student": {"name": "mlp", "hidden": [4]},
     }
-    job = httpx2.post(f"{ready['url']}/v1/jobs", headers=headers, json=body, timeout=30).json()
+    job = httpx2.post(f"{ready['url']}/v1/jobs", headers=headers, json=body, timeout=PATIENCE_SECONDS).json()
     first.process.send_signal(signal.SIGTERM)
-    first.process.wait(timeout=30)
+    first.process.wait(timeout=PATIENCE_SECONDS)
     again = start().wait_ready()
     assert again["key"] == ready["key"]
 
     def runs() -> bool:
-        found = httpx2.get(f"{again['url']}/v1/jobs/{job['id']}", headers=headers).json()
+        found = httpx2.get(f"{again['url']}/v1/jobs/{job['id']}", headers=headers, timeout=PATIENCE_SECONDS).json()
         assert found["status"] in ("queued", "running")
         return bool(found["status"] == "running")
 
@@ -110,7 +110,7 @@ def test_a_taken_port_is_named_with_a_free_one(start: Any) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         run = start(port=port)
-        assert run.process.wait(timeout=60) == 1
+        assert run.process.wait(timeout=PATIENCE_SECONDS) == 1
     said = run.said()
     assert f"Port {port} on 127.0.0.1 cannot be used" in said
     offered = int(re.search(r"--port (\d+)", said).group(1))  # type: ignore[union-attr]
@@ -122,7 +122,7 @@ def test_a_second_start_on_a_folder_in_use_is_refused(start: Any) -> None:
     first = start()
     first.wait_ready()
     second = start()
-    assert second.process.wait(timeout=60) == 1
+    assert second.process.wait(timeout=PATIENCE_SECONDS) == 1
     assert "already runs" in second.said()
     assert str(first.process.pid) in second.said()
     assert first.process.poll() is None
@@ -158,6 +158,6 @@ def test_nothing_outlives_a_killed_up(start: Any) -> None:
 def test_a_folder_that_cannot_be_made_is_named(start: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = start("file")
-    assert run.process.wait(timeout=60) == 1
+    assert run.process.wait(timeout=PATIENCE_SECONDS) == 1
     assert "Traceback" not in run.said()
     assert "--data-dir" in run.said()

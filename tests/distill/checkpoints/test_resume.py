@@ -12,6 +12,8 @@ from stillhouse.spec.events import CheckpointSaved, TrainerEvent
 from tests.distill.checkpoints.runs import Attempt, Killed, few_digits, points, stands
 from tests.distill.conftest import resolved
 
+pytestmark = pytest.mark.usefixtures("bf16_everywhere")
+
 MLP = {"architecture": {"name": "mlp", "hidden": [16], "dropout": 0.2}, "epochs": 1}
 CNN = {"architecture": {"name": "cnn", "channels": [4, 4]}, "epochs": 1}
 SMALL_CNN: dict[str, Any] = {"teacher": {"train": CNN}, "student": {"name": "cnn", "channels": [4, 4]}}
