@@ -15,6 +15,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from distill.students.cnn import GlobalAverage
+from distill.students.layout import EveryNthPixel
 from distill.students.mobilenet import InvertedResidual
 from distill.students.normalize import Normalize
 from distill.students.resnet import Block
@@ -196,6 +197,7 @@ _RULES: dict[type[nn.Module], Callable[[Graph, Any, str, str], str]] = {
     nn.Sequential: _sequential,
     Normalize: _normalize,
     nn.Conv2d: lambda graph, layer, path, x: _convolution(graph, layer, None, path, x),
+    EveryNthPixel: lambda graph, layer, path, x: _convolution(graph, layer, None, path, x),
     nn.Linear: _linear,
     nn.ReLU: lambda graph, layer, path, x: graph.node("Relu", [x], path),
     nn.ReLU6: _clip,

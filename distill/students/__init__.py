@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 # Imported for their registration.
 from distill.students import cnn, from_timm, mlp, mobilenet, resnet  # noqa: F401
+from distill.students.layout import channels_last
 from distill.students.normalize import Normalize
 from distill.students.registry import STUDENTS
 from stillhouse.spec import DataFacts
@@ -24,12 +24,3 @@ def build(architecture: Architecture, facts: DataFacts, mean: Sequence[float], s
     body = STUDENTS[architecture.name](architecture, facts)
     normalize = Normalize(mean, std, image=len(facts.shape) == 3)
     return channels_last(nn.Sequential(OrderedDict(normalize=normalize, network=body)))
-
-
-def channels_last(net: nn.Module) -> nn.Module:
-    """`net` with the weights of its convolutions laid out as the kernels want them: up to twice as fast.
-
-    A convolution gives its output in the layout of its weights, so a network that starts so goes on so. Shapes and
-    values stay, and files hold the usual order.
-    """
-    return net.to(memory_format=torch.channels_last)

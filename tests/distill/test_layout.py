@@ -2,19 +2,23 @@
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill import RunIO, run
 from distill.data import read_dataset
 from distill.device import heap_kept
+from distill.export.layers import written
 from distill.model import load, weight_bytes
 from distill.reporter import Reporter
 from distill.stages import stage_of
-from distill.students import build
+from distill.students import build, channels_last
 from distill.train import fit
 from stillhouse.spec.losses import Ce
 from stillhouse.spec.states import Phase
@@ -131,3 +135,49 @@ def test_memory_a_step_has_freed_is_there_for_the_next_one() -> None:
     with heap_kept():
         faults(2)
         assert faults(10) < pages  # ten times as many when all of it goes back each time
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes the stride of each convolution that is worked out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strides: list[list[int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.strides.append(args[3])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 12, 16])
+@pytest.mark.parametrize("stride", [2, (1, 3)])
+def test_a_strided_convolution_of_one_pixel_has_the_gradients_of_its_definition(channels: int, stride: Any) -> None:
+    # oneDNN 3 writes past a buffer here, channels last, and below a block of channels: on a CPU without AVX-512 the
+    # gradients are wrong, or the process ends.
+    torch.manual_seed(1)
+    x = torch.randn(16, channels, 8, 8, requires_grad=True)
+    plain_net = nn.Sequential(nn.Conv2d(channels, 8, 1, stride=stride))
+    exact = nn.Sequential(nn.Conv2d(channels, 8, 1, stride=stride)).double()
+    exact.load_state_dict(plain_net.state_dict())
+    wide = x.detach().double().requires_grad_()
+    exact(wide).square().sum().backward()
+    net = channels_last(plain_net)
+    with Convolutions() as seen:
+        out = net(x.contiguous(memory_format=torch.channels_last))
+    out.square().sum().backward()
+    assert seen.strides == [[1, 1] if channels < 16 else list(net[0].stride)]
+    assert torch.allclose(out.double(), exact(wide), atol=1e-5)
+    assert torch.allclose(x.grad.double(), wide.grad, rtol=1e-4, atol=1e-4)
+    for ours, definition in zip(net.parameters(), exact.parameters(), strict=True):
+        assert torch.allclose(ours.grad.double(), definition.grad, rtol=1e-4, atol=1e-3)
+
+
+def test_a_narrow_resnet_is_exported_as_what_it_computes(colour_file: Path, tmp_path: Path) -> None:
+    net = built(Resnet(name="resnet", depth=18, width=4), colour_file).eval()
+    x = torch.rand(5, 3, 8, 8) * 255
+    path = tmp_path / "net.onnx"
+    path.write_bytes(written(net, (3, 8, 8), 2, opset=18).SerializeToString())
+    with torch.no_grad():
+        [found] = InferenceSession(path).run(None, {"input": x.numpy()})
+        assert np.allclose(found, net(x).numpy(), atol=1e-4)
