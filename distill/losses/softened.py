@@ -16,9 +16,23 @@ def widen(logits: Tensor) -> Tensor:
 
 
 def standardized(logits: Tensor) -> Tensor:
-    """(z - mean) / deviation of each row [N, C], population deviation (Sun et al. 2024, arXiv:2403.01427 eq. 10)."""
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    return centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 1e-7)
+    """(z - mean) / deviation of each row [N, C], population deviation (Sun et al. 2024, arXiv:2403.01427 eq. 10).
+
+    Equal logits have none, and the slope there is infinite. They become 0, and their deviation counts as 1: a last
+    layer that begins at 0 must be able to leave it.
+    """
+    away, flat = centred(logits)
+    variance = torch.where(flat, 1.0, away.square().mean(dim=-1, keepdim=True))
+    return away / (variance.clamp(min=torch.finfo(away.dtype).tiny).sqrt() + 1e-7)
+
+
+def centred(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [N, K] less the mean of each, and which of them are flat, bool [N, 1]: equal numbers but for rounding. What
+    rounding leaves of those is taken for the 0 it is; their gradient stays."""
+    away = rows - rows.mean(dim=-1, keepdim=True)
+    here, size = (x.detach().abs().amax(dim=-1, keepdim=True) for x in (away, rows))
+    flat = here <= 64 * torch.finfo(rows.dtype).eps * size
+    return away - away.detach().where(flat, 0.0), flat
 
 
 def log_softened(logits: Tensor, *, temperature: float, standardize: bool = False) -> Tensor:

@@ -172,6 +172,20 @@ def test_extreme_logits_stay_finite(kind: str) -> None:
     assert student.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", [kind for kind in SOFTENED if kind != "dist"])
+@pytest.mark.parametrize("level", [0.0, 0.1, -1000.0])
+def test_equal_logits_have_no_deviation_to_divide_by_and_still_learn(kind: str, level: float) -> None:
+    _, teacher, labels = (torch.as_tensor(part) for part in draw(rows=2))
+    student = torch.tensor([[level] * CLASSES, [1.0, 2.0, -1.0, 0.5, 0.0]], requires_grad=True)
+    value = compute(kind, student, teacher.float(), labels, standardize=True)
+    value.backward()
+    assert value.isfinite()
+    assert student.grad is not None
+    assert 1e-3 < student.grad[0].norm() < 100
+    flat = torch.tensor([[0.0] * CLASSES, [1.0, 2.0, -1.0, 0.5, 0.0]])
+    torch.testing.assert_close(compute(kind, flat, teacher.float(), labels, standardize=True), value)
+
+
 def test_dkd_with_the_teachers_own_doubt_as_beta_is_kd() -> None:
     student, teacher, labels = draw(rows=1)
     doubt = 1 - float(softmax(teacher / T, axis=1)[0, labels[0]])
