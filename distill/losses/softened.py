@@ -35,6 +35,18 @@ def centred(rows: Tensor) -> tuple[Tensor, Tensor]:
     return away - away.detach().where(flat, 0.0), flat
 
 
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Of the angle between each row of `a` [N, K] and that of `b`, which needs no gradient: [N]; 0 where one is 0.
+
+    A row of zeros has no direction, and the slope there is infinite: it is taken to be as long as that of `b`, which
+    pulls it finitely and to its own side.
+    """
+    tiny = torch.finfo(a.dtype).tiny ** 0.5
+    here, there = (x.square().sum(1).clamp(min=tiny).sqrt() for x in (a, b))
+    nowhere = (a.detach() == 0).all(1)
+    return (a * b).sum(1) / (torch.where(nowhere, there, here) * there)
+
+
 def log_softened(logits: Tensor, *, temperature: float, standardize: bool = False) -> Tensor:
     """log softmax(z / T), rows [N, C]."""
     wide = widen(logits)
