@@ -33,7 +33,7 @@ def dist(
     correlation of the softmax at T (Huang et al. 2022, arXiv:2205.10536 eq. 9; T² as in its released code).
 
     Logits [N, classes]; float32 or wider inside, no gradient to the teacher. One row has no relation to others: its
-    second term is 0.
+    second term is 0. A row or a class whose probabilities are all equal has none either: its ρ is 0.
     """
     q = log_softened(student, temperature=temperature, standardize=standardize).exp()
     p = log_softened(teacher.detach(), temperature=temperature, standardize=standardize).exp()
