@@ -1,10 +1,9 @@
 """Relations instead of values: how classes and rows compare, not how large the numbers are."""
 
-import torch
 from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
-from distill.losses.softened import log_softened
+from distill.losses.softened import centred, cosine, log_softened
 from stillhouse.spec.losses import Dist
 
 
@@ -34,7 +33,7 @@ def dist(
     correlation of the softmax at T (Huang et al. 2022, arXiv:2205.10536 eq. 9; T² as in its released code).
 
     Logits [N, classes]; float32 or wider inside, no gradient to the teacher. One row has no relation to others: its
-    second term is 0.
+    second term is 0. A row or a class whose probabilities are all equal has none either: its ρ is 0.
     """
     q = log_softened(student, temperature=temperature, standardize=standardize).exp()
     p = log_softened(teacher.detach(), temperature=temperature, standardize=standardize).exp()
@@ -46,6 +45,4 @@ def dist(
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's ρ of each row of `a` [M, K] with the same row of `b`; 0 where one of them is constant."""
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    tiny = torch.finfo(a.dtype).tiny ** 0.5
-    return (a * b).sum(1) / (a.square().sum(1).clamp(min=tiny).sqrt() * b.square().sum(1).clamp(min=tiny).sqrt())
+    return cosine(centred(a)[0], centred(b)[0])

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.losses.registry import register, teacher_logits
-from distill.losses.softened import widen
+from distill.losses.softened import cosine, widen
 from stillhouse.spec.losses import LogitCosine, LogitMse
 
 
@@ -31,4 +31,4 @@ def logit_cosine(student: Tensor, teacher: Tensor) -> Tensor:
 
     Logits [N, classes]; float32 or wider inside, no gradient to the teacher. A row of zeros counts as orthogonal.
     """
-    return 1 - F.cosine_similarity(widen(student), widen(teacher.detach()), dim=-1).mean()
+    return 1 - cosine(widen(student), widen(teacher.detach())).mean()

@@ -16,9 +16,35 @@ def widen(logits: Tensor) -> Tensor:
 
 
 def standardized(logits: Tensor) -> Tensor:
-    """(z - mean) / deviation of each row [N, C], population deviation (Sun et al. 2024, arXiv:2403.01427 eq. 10)."""
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    return centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 1e-7)
+    """(z - mean) / deviation of each row [N, C], population deviation (Sun et al. 2024, arXiv:2403.01427 eq. 10).
+
+    Equal logits have none, and the slope there is infinite. They become 0, and their deviation counts as 1: a last
+    layer that begins at 0 must be able to leave it.
+    """
+    away, flat = centred(logits)
+    variance = torch.where(flat, 1.0, away.square().mean(dim=-1, keepdim=True))
+    return away / (variance.clamp(min=torch.finfo(away.dtype).tiny).sqrt() + 1e-7)
+
+
+def centred(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [N, K] less the mean of each, and which of them are flat, bool [N, 1]: equal numbers but for rounding. What
+    rounding leaves of those is taken for the 0 it is; their gradient stays."""
+    away = rows - rows.mean(dim=-1, keepdim=True)
+    here, size = (x.detach().abs().amax(dim=-1, keepdim=True) for x in (away, rows))
+    flat = here <= 64 * torch.finfo(rows.dtype).eps * size
+    return away - away.detach().where(flat, 0.0), flat
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Of the angle between each row of `a` [N, K] and that of `b`, which needs no gradient: [N]; 0 where one is 0.
+
+    A row of zeros has no direction, and the slope there is infinite: it is taken to be as long as that of `b`, which
+    pulls it finitely and to its own side.
+    """
+    tiny = torch.finfo(a.dtype).tiny ** 0.5
+    here, there = (x.square().sum(1).clamp(min=tiny).sqrt() for x in (a, b))
+    nowhere = (a.detach() == 0).all(1)
+    return (a * b).sum(1) / (torch.where(nowhere, there, here) * there)
 
 
 def log_softened(logits: Tensor, *, temperature: float, standardize: bool = False) -> Tensor:

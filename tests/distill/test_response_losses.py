@@ -172,6 +172,45 @@ def test_extreme_logits_stay_finite(kind: str) -> None:
     assert student.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", SOFTENED)
+@pytest.mark.parametrize("level", [0.0, 0.1, -1000.0])
+def test_equal_logits_have_no_deviation_to_divide_by_and_still_learn(kind: str, level: float) -> None:
+    _, teacher, labels = (torch.as_tensor(part) for part in draw(rows=2))
+    student = torch.tensor([[level] * CLASSES, [1.0, 2.0, -1.0, 0.5, 0.0]], requires_grad=True)
+    value = compute(kind, student, teacher.float(), labels, standardize=True)
+    value.backward()
+    assert value.isfinite()
+    assert student.grad is not None
+    assert 1e-3 < student.grad[0].norm() < 100
+    flat = torch.tensor([[0.0] * CLASSES, [1.0, 2.0, -1.0, 0.5, 0.0]])
+    torch.testing.assert_close(compute(kind, flat, teacher.float(), labels, standardize=True), value)
+
+
+@pytest.mark.parametrize("kind", ["dist", "logit-cosine"])
+def test_a_last_layer_that_begins_at_zero_is_pulled_no_harder_than_another(kind: str) -> None:
+    _, teacher, labels = (torch.as_tensor(part) for part in draw())
+    student = torch.zeros(ROWS, CLASSES, requires_grad=True)
+    value = compute(kind, student, teacher.float(), labels)
+    value.backward()
+    assert value.item() == pytest.approx(1 if kind == "logit-cosine" else 2 * T * T)
+    assert student.grad is not None
+    assert 1e-3 < student.grad.norm() < 100
+    nearer = compute(kind, student.detach() - 0.01 * student.grad, teacher.float(), labels)
+    assert nearer < value
+
+
+def test_two_equal_logits_of_a_batch_are_pulled_no_harder_in_dist_than_the_others() -> None:
+    # In bf16, one row in a few hundred of a binary task.
+    stream = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 64, 2, generator=stream)
+    student[5] = -0.625
+    student.requires_grad_()
+    value = compute("dist", student, teacher, torch.zeros(64, dtype=torch.int64))
+    value.backward()
+    assert student.grad is not None
+    assert student.grad[5].norm() < 10
+
+
 def test_dkd_with_the_teachers_own_doubt_as_beta_is_kd() -> None:
     student, teacher, labels = draw(rows=1)
     doubt = 1 - float(softmax(teacher / T, axis=1)[0, labels[0]])
