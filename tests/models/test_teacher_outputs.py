@@ -96,6 +96,16 @@ def test_a_claim_lapses_with_the_lease_and_is_taken_over(jobs: Jobs) -> None:
     assert jobs.rows()["k"].job_id == other.job_id
 
 
+def test_outputs_on_record_are_ready_also_when_the_answer_to_that_was_lost(jobs: Jobs) -> None:
+    maker = jobs.start()
+    jobs.turn(maker)
+    assert jobs.ready(maker)
+    assert jobs.ready(maker)
+    jobs.end(maker)
+    assert jobs.ready(maker)
+    assert jobs.turn(jobs.start()) == Turn(what="read", storage_key="file of k")
+
+
 def test_the_next_attempt_of_a_job_takes_over_from_the_one_before(jobs: Jobs) -> None:
     lease = jobs.start()
     jobs.turn(lease)
