@@ -1,6 +1,7 @@
 """Whatever dies, a job ends once and in the state it should. Real Valkey, database and processes throughout."""
 
 import os
+import shutil
 import signal
 from datetime import timedelta
 from uuid import uuid4
@@ -212,6 +213,16 @@ def test_a_broker_that_is_down_when_jobs_are_submitted_loses_none(service: Servi
     finally:
         late.stop()
         server.stop()
+
+
+@ANY_DATABASE
+def test_a_reconciler_whose_work_folder_is_removed_goes_on(service: Service) -> None:
+    reconciler = service.start_reconciler()
+    beat = service.settings.reconciler_beat
+    eventually(beat.is_file, "it shows that it lives")
+    shutil.rmtree(service.settings.work_dir)
+    eventually(lambda: beat.is_file() or reconciler.poll() is not None, "it shows it again")
+    assert reconciler.poll() is None, service.logs()
 
 
 @ANY_DATABASE
