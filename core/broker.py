@@ -9,13 +9,18 @@ from core.settings import Settings
 
 TASK = "distill"
 """Name of the one task."""
+_ANSWER_SECONDS = 15.0
+"""Without a bound on the wait for an answer a silently cut link is never noticed."""
+_RING_SECONDS = 1.0
+"""The same for who rings: submissions and the reconciler's passes, with its look for expired leases, come after each
+other, and a broker that stands still must not hold them up."""
 
 
 class Doorbell:
     """Rings for jobs."""
 
     def __init__(self, settings: Settings) -> None:
-        self.app = make_celery(settings)
+        self.app = make_celery(settings, answer_seconds=_RING_SECONDS)
         self._queue = settings.queue
 
     def ring(self, job_id: str) -> bool:
@@ -48,14 +53,17 @@ def connection_errors(app: Celery) -> tuple[type[BaseException], ...]:
         return (*connection.connection_errors, *connection.channel_errors)
 
 
-def make_celery(settings: Settings) -> Celery:
-    """A Celery app that speaks JSON only and acknowledges at once: the row, not the message, is the truth."""
+def make_celery(settings: Settings, *, answer_seconds: float = _ANSWER_SECONDS) -> Celery:
+    """A Celery app that speaks JSON only and acknowledges at once: the row, not the message, is the truth.
+
+    `answer_seconds`: how long Redis or Valkey may take to answer a command.
+    """
     app = Celery("stillhouse", broker=settings.broker_url, set_as_current=False)
-    app.conf.update(_configuration(settings))
+    app.conf.update(_configuration(settings, answer_seconds))
     return app
 
 
-def _configuration(settings: Settings) -> dict[str, Any]:
+def _configuration(settings: Settings, answer_seconds: float) -> dict[str, Any]:
     return {
         "task_default_queue": settings.queue,
         "task_serializer": "json",
@@ -66,7 +74,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": settings.broker_url.startswith(("redis", "valkey")),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_transport_options": _transport_options(settings.broker_url),
+        "broker_transport_options": _transport_options(settings.broker_url, answer_seconds),
         # A submit must not wait long for a broker that is away: the reconciler rings again anyway.
         "task_publish_retry_policy": {
             "max_retries": 1,
@@ -81,12 +89,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _transport_options(url: str) -> dict[str, Any]:
+def _transport_options(url: str, answer_seconds: float) -> dict[str, Any]:
     if not url.startswith(("redis", "valkey")):
         return {"max_retries": 1}
-    # Without a socket timeout a silently cut link is never noticed.
     return {
-        "socket_timeout": 15,
+        "socket_timeout": answer_seconds,
         "socket_connect_timeout": 1,
         "socket_keepalive": True,
         "health_check_interval": 10,

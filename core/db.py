@@ -11,6 +11,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 # A writer waits this long for another before it gives up: longer than any transaction of ours may take.
 _BUSY_SECONDS = 10
+# A server whose machine or network has gone says nothing, and the kernel would go on sending for a quarter of an hour:
+# heartbeats, the reconciler and requests would stand still as long, also when another server had taken over by then.
+_NOTICE_SILENCE = {
+    "tcp_user_timeout": 10_000,  # ms
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 
 class Database:
@@ -53,9 +61,8 @@ def _engine(url: str) -> Engine:
         return engine
     # A statement or a forgotten transaction that blocks others must end by itself.
     options = "-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s"
-    return create_engine(
-        url, pool_pre_ping=True, pool_recycle=1800, connect_args={"options": options, "connect_timeout": 5}
-    )
+    args = {"options": options, "connect_timeout": 5, **_NOTICE_SILENCE}
+    return create_engine(url, pool_pre_ping=True, pool_recycle=1800, connect_args=args)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -47,14 +47,18 @@ def place_of(saved: CheckpointSaved, points: int) -> list[int]:
 
 
 def add(session: Session, lease: Lease, saved: CheckpointSaved, *, storage_key: str, points: int) -> bool:
-    """Record a file that is in the storage. False: the lease holds no more.
+    """Record a file that is in the storage. False: the lease holds no more, and the file is not on record.
+
+    A commit whose answer was lost may have been done: its file must not be taken for one nobody names.
 
     One farther than any before clears the count of lost attempts: they were not lost at this place. As there are only
     so many places in a job, one that dies again and again comes to its limit, even when it starts anew each time.
     """
+    if session.get(CheckpointRow, (lease.job_id, lease.attempt, number_of(saved.file))) is not None:
+        return True
     if not lifecycle.progressed(session, lease, place_of(saved, points)):
         return False
-    session.merge(
+    session.add(
         CheckpointRow(
             job_id=lease.job_id,
             attempt=lease.attempt,

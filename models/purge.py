@@ -100,7 +100,8 @@ def thin(session: Session, job_id: str) -> bool:
 
 
 def _finish_job(session: Session, job_id: str) -> None:
-    if session.scalars(select(JobRow.id).where(JobRow.id == job_id, JobRow.purging_at.is_not(None))).first() is None:
+    marked = select(JobRow.id).where(JobRow.id == job_id, JobRow.purging_at.is_not(None))
+    if session.scalars(marked.with_for_update()).first() is None:
         return
     session.execute(update(ModelRow).where(ModelRow.job_id == job_id).values(job_id=None, former_job_id=job_id))
     for table in reversed(metadata.sorted_tables):

@@ -72,7 +72,12 @@ def file_key(project_id: str, key: str, job_id: str, attempt: int) -> str:
 
 
 def ready(session: Session, project_id: str, lease: Lease, key: str, *, storage_key: str) -> bool:
-    """The claim's outputs are in the storage. False, and nothing changed, when it is no longer this attempt's."""
+    """The claim's outputs are in the storage. False, and nothing changed, when it is no longer this attempt's.
+
+    A commit whose answer was lost may have been done: then they are on record already, whoever holds the job by now.
+    """
+    if session.scalars(_of(project_id, key).where(TeacherOutputRow.storage_key == storage_key)).first() is not None:
+        return True
     if lifecycle.status_under(session, lease) is None:
         return False
     values = {"status": "ready", "storage_key": storage_key, "last_used_at": db_now(session)}
@@ -107,7 +112,7 @@ def make_room(session: Session, project_id: str, needed: int, *, max_bytes: int)
     for row in session.scalars(query).all():
         if int(total) + needed <= max_bytes:
             break
-        if in_use(session, row):
+        if not _held_alone(session, row) or in_use(session, row):
             continue
         total -= row.bytes
         if row.storage_key is not None:
@@ -151,6 +156,12 @@ def page(session: Session, project_id: str, *, before: str | None, limit: int) -
     if before is not None:
         query = query.where(TeacherOutputRow.id < before)
     return list(session.scalars(query.order_by(TeacherOutputRow.id.desc()).limit(limit + 1)))
+
+
+def _held_alone(session: Session, row: TeacherOutputRow) -> bool:
+    """False while another transaction has it: somebody takes it up, or has it go, at this moment."""
+    query = select(TeacherOutputRow).where(TeacherOutputRow.id == row.id).with_for_update(skip_locked=True)
+    return session.scalars(query, execution_options={"populate_existing": True}).one_or_none() is not None
 
 
 def _of(project_id: str, key: str) -> Any:

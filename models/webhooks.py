@@ -72,6 +72,12 @@ def claim(session: Session, wanted: Try, *, hold_seconds: float) -> bool:
     return _changed(session, statement)
 
 
+def hold_job(session: Session, job_id: str) -> None:
+    """Before an outcome is written: who has a job tried again holds the job and then its messages, so that order is
+    kept by all."""
+    session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update(key_share=True))
+
+
 def retry(session: Session, made: Try, *, pause_seconds: float, status: int | None, error: str) -> datetime | None:
     """The try failed and another follows. Returns when; None when a later try has been claimed already."""
     at = db_now(session) + timedelta(seconds=pause_seconds)

@@ -95,7 +95,9 @@ class Vault:
         self._thread = threading.Thread(target=self._store_forever, name="checkpoints", daemon=True)
 
     def stage(self) -> None:
-        """Bring the newest two into the folder. Raises Unavailable when they cannot be had now."""
+        """Bring the newest two into the folder. Raises Unavailable when they cannot be had now; it may be called again
+        then."""
+        self._staged, self.has_student = {}, False
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         for found in self._candidates():

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +61,21 @@ def remove_abandoned(work_dir: Path) -> int:
 
 def trim_cache(cache: Path, max_bytes: int) -> None:
     """Remove the files used longest ago until the rest is at most `max_bytes`."""
-    files = sorted((p for p in cache.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime, reverse=True)
     kept = 0
-    for path in files:
-        kept += path.stat().st_size
+    for _, size, path in sorted(_files(cache), reverse=True):
+        kept += size
         if kept > max_bytes:
             path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """(used, bytes, path) of all files below; other workers of this machine add and remove some meanwhile."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                yield found.st_mtime, found.st_size, path
 
 
 def _abandoned(root: Path) -> bool:

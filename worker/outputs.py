@@ -133,7 +133,8 @@ class Desk:
             log.warning("outputs not stored", job_id=self._lease.job_id, error=type(error).__name__)
             self._again(lambda: self._give_up(key))
             return
-        if not self._again(lambda: self._ready(key, stored)):
+        # Where nobody can tell whether they are on record, the file stays: who takes the claim over removes it.
+        if self._again(lambda: self._ready(key, stored)) is False:
             self._remove(stored)
         self._made(key).unlink(missing_ok=True)
 
@@ -146,8 +147,9 @@ class Desk:
             teacher_outputs.give_up(session, self._staged.project_id, self._lease, key)
         return True
 
-    def _again(self, write: Callable[[], bool]) -> bool:
-        """Write while the lease holds, however often the database is away."""
+    def _again(self, write: Callable[[], bool]) -> bool | None:
+        """Write while the lease holds, however often the database is away. None: it was lost before there was an
+        answer."""
         while not self._lost():
             try:
                 return write()
@@ -155,7 +157,7 @@ class Desk:
                 if not is_outage(error):
                     raise
                 time.sleep(_RETRY_SECONDS)
-        return False
+        return None
 
     def _remove(self, *stored: str) -> None:
         """Files nobody refers to any more. One that stays takes room and does no other harm."""

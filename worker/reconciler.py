@@ -78,7 +78,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
     sweeper = (database, make_storage(settings), settings, stop)
     threading.Thread(target=retention.run, args=sweeper, name="retention", daemon=True).start()
     doorbell = Doorbell(settings)
-    settings.reconciler_beat.parent.mkdir(parents=True, exist_ok=True)
     passes = 0
     while not stop.wait(settings.reconcile_seconds):
         try:
@@ -88,15 +87,21 @@ def run(settings: Settings, stop: threading.Event) -> None:
                     jobs.forget_old_keys(session)
                     audits.forget_old(session, days=settings.audit_days)
             passes += 1
+            _show_life(settings)
         except Exception as error:  # noqa: BLE001 - whatever is away now is looked at again in the next pass
             log.warning("pass failed", error=type(error).__name__)
             continue
-        settings.reconciler_beat.touch()
         if done.taken_back or done.rung:
             log.info("reconciled", taken_back=done.taken_back, rung=done.rung)
     webhooks.wait(couriers, seconds=_LAST_DELIVERIES_SECONDS)
     doorbell.close()
     database.close()
+
+
+def _show_life(settings: Settings) -> None:
+    # Whoever makes room on the disk may remove the folder at any moment: nothing in it is needed.
+    settings.reconciler_beat.parent.mkdir(parents=True, exist_ok=True)
+    settings.reconciler_beat.touch()
 
 
 def main() -> None:

@@ -188,6 +188,7 @@ def _fetched(storage: Storage, key: str, cache: Path, sha256: str, digests: Dige
 
 def _link(file: Path, name: Path) -> None:
     """The same bytes under another name: a copy where the disk is another one. Nobody writes there."""
+    name.unlink(missing_ok=True)  # of a try before this one, which the storage ended
     try:
         os.link(file, name)
     except OSError:

@@ -6,7 +6,7 @@ Everything it writes is guarded by the lease. Once the lease is lost it writes n
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -29,19 +29,18 @@ from worker.folder import AttemptFolder, attempt_folder, trim_cache
 from worker.lease import Heart
 from worker.lifeline import kill_group
 from worker.outputs import Desk
-from worker.staging import Staged, StoredFile
+from worker.staging import Staged
 from worker.trainers import ForkServer, TrainerLost
 
 log = structlog.get_logger()
 
-_STORE_SECONDS = 600
-"""How long results wait for a storage that is away. Then the attempt is lost; another goes on from the checkpoint."""
-_STORE_PAUSE_SECONDS = 2
-_WAITING = Note(
-    type="log",
-    level="warning",
-    message="The results cannot be stored now. The job keeps its place, and it is tried again.",
-)
+Done = TypeVar("Done")
+
+_PATIENCE_SECONDS = 600
+"""How long a storage that is away is waited for. Then the attempt is lost; another goes on from the checkpoint."""
+_PAUSE_SECONDS = 2
+_INPUTS_AWAY = "What the job needs cannot be fetched now. The job keeps its place, and it is tried again."
+_RESULTS_WAIT = "The results cannot be stored now. The job keeps its place, and it is tried again."
 
 
 class Supervisor:
@@ -109,11 +108,14 @@ class Supervisor:
     def _attempt(self, lease: Lease, folder: AttemptFolder) -> None:
         staged: Staged | None = None
         try:
-            staged = staging.stage(self._database, self._storage, self._settings, lease, folder, self._digests)
-            outcome = self._train(lease, staged)
+            found = self._patiently(lease, partial(self._stage, lease, folder), _INPUTS_AWAY)
+            staged = None if isinstance(found, Stop) else found
+            outcome = found if isinstance(found, Stop) else self._train(lease, found)
         except JobFailure as failure:
             outcome = Failed(code=failure.code, detail=failure.detail, hint=failure.hint, retry=failure.retry)
-        except (TrainerLost, Unavailable) as error:
+        except Unavailable as error:
+            outcome = Died(str(error.detail))
+        except TrainerLost as error:
             outcome = Died(str(error))
         except Exception as error:
             if not is_outage(error):
@@ -122,13 +124,17 @@ class Supervisor:
         log.info("attempt ended", job_id=lease.job_id, attempt=lease.attempt, outcome=type(outcome).__name__)
         self._settle(lease, staged, outcome)
 
+    def _stage(self, lease: Lease, folder: AttemptFolder) -> Staged:
+        return staging.stage(self._database, self._storage, self._settings, lease, folder, self._digests)
+
     def _train(self, lease: Lease, staged: Staged) -> Outcome:
         if not self._forks.alive:
             self._forks.stop()
             self._forks = ForkServer(self._settings)
         lost = lambda: self._heart.lost  # noqa: E731
         vault = Vault(self._database, self._storage, self._settings, lease, staged.project_id, lost=lost)
-        vault.stage()
+        if (stop := self._patiently(lease, vault.stage, _INPUTS_AWAY)) is not None:
+            return stop
         trainer = self._forks.start(staged.order)
         self._heart.fence_with(lambda: kill_group(trainer.pid))
         desk = Desk(self._database, self._storage, self._settings, lease, staged, lost=lost)
@@ -178,7 +184,8 @@ class Supervisor:
     def _publish(self, lease: Lease, staged: Staged, finished: Finished) -> Failed | Died | Stop | None:
         """Store the results and record them with the success. None when that is done."""
         try:
-            stored = self._store(lease, staged, finished)
+            store = partial(staging.store, self._storage, staged, lease, finished)
+            stored = self._patiently(lease, store, _RESULTS_WAIT)  # hours of work are in them
         except Unavailable as error:
             return Died(str(error.detail))
         except JobFailure as failure:
@@ -191,26 +198,30 @@ class Supervisor:
             self._storage.delete_prefix(staging.prefix_of(staged.project_id, lease))
         return Stop.CANCELLED
 
-    def _store(self, lease: Lease, staged: Staged, finished: Finished) -> list[StoredFile] | Stop:
-        """Into the storage. One that is away is tried again while the results are wanted: hours of work are in them.
+    def _patiently(self, lease: Lease, work: Callable[[], Done], waiting: str) -> Done | Stop:
+        """Do what needs the storage, again and again while that or the database is away and the job is wanted. An
+        outage is no fault of the job's: it must not cost it attempts, of which it has few.
 
-        Raises JobFailure, and Unavailable when it stays away.
+        Raises what `work` does, and Unavailable when the storage stays away.
         """
-        until, told = time.monotonic() + _STORE_SECONDS, False
+        until, told = time.monotonic() + _PATIENCE_SECONDS, False
         while True:
             try:
-                return staging.store(self._storage, staged, lease, finished)
-            except Unavailable:
+                return work()
+            except Exception as error:
+                if not isinstance(error, Unavailable) and not is_outage(error):
+                    raise
                 if (stop := self._unwanted(lease)) is not None:
                     return stop
                 if time.monotonic() > until:
                     raise
             if not told:
-                told = self._write(lease, lambda s: lifecycle.add_event(s, lease.job_id, _WAITING, lease=lease))
-            time.sleep(_STORE_PAUSE_SECONDS)
+                note = Note(type="log", level="warning", message=waiting)
+                told = self._write(lease, partial(lifecycle.add_event, job_id=lease.job_id, note=note, lease=lease))
+            time.sleep(_PAUSE_SECONDS)
 
     def _unwanted(self, lease: Lease) -> Stop | None:
-        """Why the results need not be stored now; None: they are to be."""
+        """Why it need not be tried again; None: it is to be."""
         if self._heart.lost:
             return Stop.LEASE_LOST
         try:

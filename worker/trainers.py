@@ -19,6 +19,7 @@ from worker.order import Order
 _READ_BYTES = 1 << 16
 # Importing torch takes seconds; on a machine that swaps or reads it from a cold disk, many.
 _READY_SECONDS = 180
+_ANSWER_SECONDS = 30
 
 
 class TrainerLost(Exception):
@@ -57,15 +58,14 @@ class Trainer:
         with suppress(OSError):
             self._channel.sendall(what.model_dump_json().encode() + b"\n")
 
-    def end(self) -> int:
-        """Kill it if it still lives, with all it started, and return its wait status."""
+    def end(self) -> None:
+        """Kill it if it still lives, with all it started."""
         if self.status is None:
             kill_group(self.pid)
             self._channel.close()
-            self._bury()
+            with suppress(TrainerLost):  # it has gone with the process that forked it
+                self._bury()
             kill_group(self.pid)  # what it started may have been forking while the first blow fell
-        assert self.status is not None
-        return self.status
 
     def wait(self) -> Ending:
         """How it ended, once it has closed its channel by itself."""
@@ -119,16 +119,20 @@ class ForkServer:
                 socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
             except OSError as error:
                 raise TrainerLost("The process that starts trainers has gone.") from error
-        answer = self._receive(30)
-        while "pid" not in answer:
-            answer = self._receive(30)
-        ours.sendall(order.model_dump_json().encode() + b"\n")
+        try:
+            answer = self._receive(_ANSWER_SECONDS)
+            while "pid" not in answer:
+                answer = self._receive(_ANSWER_SECONDS)
+            ours.sendall(order.model_dump_json().encode() + b"\n")
+        except (TrainerLost, OSError):
+            ours.close()
+            raise
         return Trainer(answer["pid"], ours, self)
 
     def buried(self, pid: int) -> dict[str, int]:
         """`status` and `peak_bytes` of a trainer that is ending. Raises TrainerLost when nobody can tell."""
         while pid not in self._exits:
-            self._receive(30)
+            self._receive(_ANSWER_SECONDS)
         return self._exits.pop(pid)
 
     def stop(self) -> None:
@@ -142,6 +146,9 @@ class ForkServer:
         ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
         message = self._control.recv(4096) if ready else b""
         if not message:
+            # What it said later would be taken for the answer to another question.
+            self._process.kill()
+            self._process.wait()
             raise TrainerLost("The process that starts trainers does not answer.")
         if message == b"ready":
             self._ready = True

