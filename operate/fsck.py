@@ -70,14 +70,27 @@ class Found:
         return all(problem.mended for problem in self.problems)
 
 
-def check(database: Database, storage: Storage, work: Path, *, deep: bool = False, repair: bool = False) -> Found:
-    """Compare rows and files; `deep`: read every file and compare its digest. Raises what database and storage do."""
+def check(
+    database: Database,
+    storage: Storage,
+    work: Path,
+    *,
+    deep: bool = False,
+    repair: bool = False,
+    all_lost: bool = False,
+) -> Found:
+    """Compare rows and files; `deep`: read every file and compare its digest.
+
+    Raises what database and storage do, and Refused for a repair where no file on record is there, unless `all_lost`.
+    """
     young = datetime.now(UTC) - GRACE
     listed = {entry.key: entry for entry in storage.entries() if not entry.key.startswith(QUARANTINE)}
     with database.read() as session:
         rows = list(stored_files.named(session))
     temporary = [entry for entry in listed.values() if entry.temporary]
     whole = {key: entry for key, entry in listed.items() if not entry.temporary}
+    if repair and not all_lost:
+        _refuse_another_storage(rows, whole)
     mend = _Mender(database, storage, repair)
     problems = [
         *(mend.orphan(entry) for entry in _orphans(database, whole, rows, young)),
@@ -87,6 +100,16 @@ def check(database: Database, storage: Storage, work: Path, *, deep: bool = Fals
     ]
     lost = sum(file.missing for file in rows)
     return Found(files=len(whole), rows=len(rows), lost=lost, problems=tuple(problems))
+
+
+def _refuse_another_storage(rows: Iterable[NamedFile], files: dict[str, Entry]) -> None:
+    """A disk that is not mounted, or another service's bucket, must not cost every row its file."""
+    keys = {file.key for file in rows if file.kept and not file.missing}
+    if keys and keys.isdisjoint(files):
+        raise Refused(
+            f"Of {len(keys)} files on record none is in the storage, so nothing was mended. Is its disk mounted, and "
+            "STILLHOUSE_STORAGE_URL right? If all of them are really lost: --repair --all-lost"
+        )
 
 
 def _orphans(
@@ -198,7 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         database = opened(settings)
         try:
             storage = make_storage(settings)
-            found = check(database, storage, settings.work_dir, deep=args.deep, repair=args.repair)
+            found = check(
+                database, storage, settings.work_dir, deep=args.deep, repair=args.repair, all_lost=args.all_lost
+            )
         finally:
             database.close()
     except Refused as error:
@@ -215,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stillhouse fsck", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--deep", action="store_true", help="read every file and compare its digest")
     parser.add_argument("--repair", action="store_true", help="mend what is wrong")
+    parser.add_argument("--all-lost", action="store_true", help="with --repair: mend also when no file is there at all")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 

@@ -24,6 +24,9 @@ def fsck(
     context: typer.Context,
     deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its digest.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong.")] = False,
+    all_lost: Annotated[
+        bool, typer.Option("--all-lost", help="With --repair: mend also when no file is there at all.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +34,8 @@ def fsck(
 
     Exit codes: 0 nothing is wrong, or all was mended · 1 something is wrong · 2 it could not be looked at.
     """
-    _run(context, "operate.fsck", ["--deep"] * deep + ["--repair"] * repair, data_dir)
+    given = ["--deep"] * deep + ["--repair"] * repair + ["--all-lost"] * all_lost
+    _run(context, "operate.fsck", given, data_dir)
 
 
 def backup(

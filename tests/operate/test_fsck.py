@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select, update
@@ -155,9 +156,10 @@ def test_a_row_that_goes_while_fsck_looks_is_no_problem(shelf: Shelf, job: str, 
     assert check(shelf, repair=True).problems == ()
 
 
-def run(shelf: Shelf, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(shelf: Shelf, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "operate.fsck", *arguments]
-    return subprocess.run(command, env=environment(shelf.house.settings), capture_output=True, text=True, timeout=60)
+    env = environment(shelf.house.settings) | env
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
 
 def test_the_exit_status_and_the_json_say_what_was_found(shelf: Shelf, job: str) -> None:
@@ -173,6 +175,21 @@ def test_the_exit_status_and_the_json_say_what_was_found(shelf: Shelf, job: str)
     assert mended.returncode == 0
     assert "all mended" in mended.stdout
     assert "1 known to be lost" in run(shelf).stdout
+
+
+def test_a_repair_against_a_storage_with_none_of_the_files_touches_nothing(
+    shelf: Shelf, job: str, tmp_path: Path
+) -> None:
+    (elsewhere := tmp_path / "not mounted").mkdir()
+    refused = run(shelf, "--repair", STILLHOUSE_STORAGE_URL=f"file://{quote(str(elsewhere))}")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "none is in the storage" in refused.stderr
+    assert "STILLHOUSE_STORAGE_URL" in refused.stderr
+    assert "nothing is wrong" in run(shelf).stdout
+    for name in shelf.files():
+        shelf.storage.delete(name)
+    assert run(shelf, "--repair", "--all-lost").returncode == 0
+    assert "known to be lost" in run(shelf).stdout
 
 
 def test_without_a_database_nothing_is_made(shelf: Shelf, tmp_path: Path) -> None:
