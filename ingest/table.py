@@ -257,12 +257,13 @@ def _label_column(names: Sequence[str], options: IngestOptions) -> int:
         if options.label not in names:
             raise _no_such_column("label", options.label, names)
         return names.index(options.label)
-    lower = [name.lower() for name in names]
-    free = [name for name in LABEL_NAMES if name in lower and names[lower.index(name)] not in options.ignore]
-    if not free:
-        detail = f"No column is named {', '.join(LABEL_NAMES)}; the columns are {_listed(names)}."
+    free = [name for name in names if name not in (*options.ignore, options.split_column)]
+    # `label` comes before `Label`, or one of the two would be chosen by chance and the other teach its own answer.
+    found = [name for usual in LABEL_NAMES for name in sorted(free, key=usual.__ne__) if name.lower() == usual]
+    if not found:
+        detail = f"No column is named {', '.join(LABEL_NAMES)}; the columns are {_listed(free)}."
         raise invalid("?label", "no_label", detail, "Say which column is the class with label=….")
-    return lower.index(free[0])
+    return names.index(found[0])
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -22,6 +22,20 @@ def test_another_label_column_can_be_named(store: Store) -> None:
     assert [f.name for f in stored.facts.features] == ["a", "label"]
 
 
+def test_of_two_columns_that_differ_in_case_the_one_of_the_usual_name_is_the_label(store: Store) -> None:
+    stored = store(csv("a,Label,label", good_rows()))
+    assert stored.facts.classes == ("no", "yes")
+    assert [f.name for f in stored.facts.features] == ["a", "Label"]
+
+
+def test_what_is_ignored_or_says_the_split_is_not_taken_for_the_label(store: Store) -> None:
+    assert store(csv("a,Label,label", good_rows()), ignore=("Label",)).facts.classes == ("no", "yes")
+    rows = [f"{row},{'test' if i < 8 else 'train'}" for i, row in enumerate(good_rows())]
+    stored = store(csv("a,b,target,label", rows), split_column="label")
+    assert stored.facts.classes == ("no", "yes")
+    assert stored.splits[:9] == ["test"] * 8 + ["train"]
+
+
 def test_a_missing_label_column_lists_what_is_there(refuse: Refuse) -> None:
     error = refuse(csv("a,b,c", good_rows()))
     assert first(error) == ("?label", "no_label")
