@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ingest.labels import plain
 from stillhouse.spec.refusing import invalid, pointer, quoted
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -82,7 +83,7 @@ class DistinctTexts:
             return
         table = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # its last entry serves position −1
         for position, text in zip(used, encoded.dictionary.take(pa.array(used)).to_pylist(), strict=True):
-            if text and (text := text.strip()):
+            if text and (text := plain(text)):
                 table[position] = self.index.setdefault(text, len(self.index))
         self._codes.append(table[positions])
         if len(self.index) > self.most:

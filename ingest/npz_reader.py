@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ingest.columns import DistinctTexts
 from ingest.errors import BadRows
-from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, too_many_classes
+from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, plain, too_many_classes
 from ingest.npy import Array, read_array
 from ingest.pixels import plan_pixels
 from ingest.reading import Reading
@@ -278,7 +278,7 @@ def _class_names(array: Array, limits: Limits) -> tuple[str, ...]:
     if len(array.shape) != 1 or array.shape[0] > limits.max_classes:
         detail = f"Array 'classes' has shape {array.shape}; needed are up to {limits.max_classes:,} names in one axis."
         raise invalid(array.pointer, "bad_shape", detail)
-    names = [text.strip() for block in array.blocks() for text in _texts(array, block)]
+    names = [plain(text) for block in array.blocks() for text in _texts(array, block)]
     for name in names:
         check_name(name, array.pointer, "class")
     if len(set(names)) < len(names):

@@ -269,3 +269,12 @@ def test_images_are_resized_on_request_and_at_the_limit(store: Store, refuse: Re
 @pytest.mark.parametrize("options", [{"label": "y"}, {"split_column": "y"}, {"ignore": ("y",)}])
 def test_the_options_of_tables_do_not_apply(refuse: Refuse, options: dict[str, Any]) -> None:
     assert first(refuse(archive(pets()), **options)) == ("?" + next(iter(options)), "option_does_not_apply")
+
+
+def test_folders_whose_names_look_alike_are_one_class(store: Store) -> None:
+    cafes = [
+        (f"{name}/{i}.png", image(pixels(6, 5, 3, seed=i))) for i, name in enumerate(["cafe\u0301", "caf\u00e9"] * 3)
+    ]
+    stored = store(archive([*pets(), *cafes]))
+    assert stored.facts.classes == ("caf\u00e9", "cat", "dog")
+    assert stored.labels.count("caf\u00e9") == 6

@@ -28,6 +28,20 @@ def test_of_two_columns_that_differ_in_case_the_one_of_the_usual_name_is_the_lab
     assert [f.name for f in stored.facts.features] == ["a", "Label"]
 
 
+@pytest.mark.parametrize("option", ["label", "split_column", "ignore"])
+def test_an_option_names_a_column_whichever_way_its_accents_are_written(store: Store, option: str) -> None:
+    rows = [f"{i},{'train' if i % 3 else 'test'},{'no' if i % 2 else 'yes'}" for i in range(30)]
+    names = {"label": "a,s,e\u0301tat", "split_column": "a,e\u0301tat,label", "ignore": "a,e\u0301tat,label"}
+    stored = store(csv(names[option], rows), **{option: ("\u00e9tat",) if option == "ignore" else "\u00e9tat"})
+    assert stored.facts.classes == ("no", "yes")
+    assert len(stored.facts.features) == (2 if option == "label" else 1)
+
+
+def test_two_columns_that_look_alike_are_two_of_one_name(refuse: Refuse) -> None:
+    error = refuse(csv("e\u0301,\u00e9,label", good_rows()))
+    assert first(error)[1] == "duplicate_header"
+
+
 def test_what_is_ignored_or_says_the_split_is_not_taken_for_the_label(store: Store) -> None:
     assert store(csv("a,Label,label", good_rows()), ignore=("Label",)).facts.classes == ("no", "yes")
     rows = [f"{row},{'test' if i < 8 else 'train'}" for i, row in enumerate(good_rows())]
@@ -76,6 +90,13 @@ def test_whole_numbers_sort_as_numbers_and_the_rest_as_text(
     stored = store(csv("a,label", [f"{i},{labels[i % 3]}" for i in range(30)]))
     assert stored.facts.classes == classes
     assert stored.labels[:3] == [t.strip().removesuffix(".0") for t in labels]
+
+
+def test_labels_that_look_alike_are_one_class(store: Store) -> None:
+    labels = ["cafe\u0301", "caf\u00e9", "b"]
+    stored = store(csv("a,label", [f"{i},{labels[i % 3]}" for i in range(30)]))
+    assert stored.facts.classes == ("b", "caf\u00e9")
+    assert stored.labels[:3] == ["caf\u00e9", "caf\u00e9", "b"]
 
 
 def test_measurements_are_no_labels(refuse: Refuse) -> None:
