@@ -108,7 +108,7 @@ def _images(archive: ZipFile) -> tuple[list[ZipInfo], list[str]]:
             images.append(member)
         elif (head := _head(archive, member)).startswith(_ARCHIVE_MAGICS):
             nested.append(member)
-        elif head.startswith(IMAGE_MAGICS) or not suffix:
+        elif head.startswith(IMAGE_MAGICS):
             images.append(member)
         else:
             others.append(member.filename)

@@ -83,12 +83,20 @@ def test_an_archive_without_images_is_refused(refuse: Refuse, members: list[tupl
 
 
 def test_hidden_and_other_files_are_ignored_with_a_note(store: Store) -> None:
-    clutter = ["__MACOSX/cat/._0.png", ".DS_Store", "cat/.hidden.png", "cat/Thumbs.db", "README.md", "cat/notes.txt"]
+    clutter = [
+        "__MACOSX/cat/._0.png",
+        ".DS_Store",
+        "cat/.hidden.png",
+        "cat/Thumbs.db",
+        "README.md",
+        "cat/notes.txt",
+        "LICENSE",
+    ]
     stored = store(archive([*pets(), *((name, b"clutter") for name in clutter)]))
     assert len(stored.x) == 10
     assert stored.report.notes == [
         "Hidden files were ignored: 4, such as '.DS_Store'.",
-        "Files that are no images were ignored: 2, such as 'README.md'.",
+        "Files that are no images were ignored: 3, such as 'LICENSE'.",
     ]
 
 
