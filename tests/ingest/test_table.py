@@ -125,6 +125,23 @@ def test_free_text_is_refused_by_the_name_of_its_column(refuse: Refuse) -> None:
     assert "ignore" in (error.hint or "")
 
 
+@pytest.mark.parametrize("form", ["{},5", "1.23{},5", "−{}", "1 00{}", "1'00{}", "1_00{}", "٣{}"])
+def test_numbers_in_a_form_that_is_not_read_are_no_categories(refuse: Refuse, form: str) -> None:
+    rows = [f"{i};{form.format(i % 10) if i % 4 else i};{'no' if i % 2 else 'yes'}" for i in range(40)]
+    error = refuse(csv("a;b;label", rows))
+    assert first(error) == ("/file/columns/b", "not_a_number")
+    assert repr(form.format(1)) in error.detail
+    # That many would be too many categories, which is not what is wrong with them.
+    many = [f"{i};{i},5;{'no' if i % 2 else 'yes'}" for i in range(40)]
+    assert first(refuse(csv("a;b;label", many), limits=Limits(max_categories=7)))[1] == "not_a_number"
+
+
+@pytest.mark.parametrize("form", ["1.2.{}", "2024-01-0{}", "10{}-110", "192.168.0.{}", "0x1{}", "{}+", "v{}"])
+def test_codes_of_digits_are_categories(store: Store, form: str) -> None:
+    rows = [f"{i},{form.format(i % 10)},{'no' if i % 2 else 'yes'}" for i in range(40)]
+    assert store(csv("a,b,label", rows)).facts.features[1].width == 10
+
+
 def test_categories_are_limited_exactly(store: Store, refuse: Refuse) -> None:
     rows = [f"{i},v{i % 7},{i % 2}" for i in range(70)]
     assert store(csv("a,b,label", rows), limits=Limits(max_categories=7)).facts.features[1].width == 7
