@@ -145,6 +145,11 @@ def test_rows_that_are_not_finite_are_named_as_numpy_counts_them(refuse: Refuse,
     np.testing.assert_array_equal(stored.y, np.delete(Y, [7, 9, 11]))
 
 
+def test_arrays_of_which_most_rows_are_bad_are_not_told_of_separators_alone(refuse: Refuse) -> None:
+    error = refuse(npz(x=FLAT * np.nan, y=Y), bad_rows="drop")
+    assert str(error.hint).startswith("See what the first have in common; of a table,")
+
+
 def test_images_with_nan_are_bad_rows(store: Store) -> None:
     x = _whole / 255
     x[3, 0, 0] = np.nan
