@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.types import Scope as Asked
 
-from api import rates
+from api import asked, rates
 from api.parts import InParts, Parts
 from models import keys
 from models.tenancy import every_project
@@ -32,7 +32,7 @@ class Caller:
 
 
 def identify(parts: InParts, request: Request, _described: Annotated[object, bearer]) -> Caller:
-    """Whose key the caller shows, whatever it may do. Raises Unauthorized, RateLimited."""
+    """Whose key the caller shows, whatever it may do. Raises Unauthorized, RateLimited, Invalid for a wrong query."""
     key = admitted_key(parts, request.scope)
     with every_project(parts.database) as session:
         row = keys.shown(session, key)
@@ -46,6 +46,7 @@ def identify(parts: InParts, request: Request, _described: Annotated[object, bea
         value for name, value in request.path_params.items() if name == "name" or name.endswith("_id")
     ]
     rates.note(request.scope["state"], parts.request_rate.spend(row.id, quota=parts.request_quotas.of(row.project_id)))
+    asked.check(request)
     return caller
 
 

@@ -35,7 +35,7 @@ _NOBODY = "job_"
 
 def at_hand(scope: Scope) -> Ready | None:
     """The answer to a poll for a job that has not changed since it was last asked for; None: ask the route."""
-    if scope["method"] != "GET" or not scope["path"].startswith(_PREFIX):
+    if scope["method"] != "GET" or not scope["path"].startswith(_PREFIX) or scope["query_string"]:
         return None
     job_id = scope["path"][len(_PREFIX) :]
     if not is_id("job", job_id):

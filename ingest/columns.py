@@ -11,12 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ingest.labels import plain
 from stillhouse.spec.refusing import invalid, pointer, quoted
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _EXACT_MAX = 2**24
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
+# Numbers as people write them and machines do not: 0,5 and 1.234,5; 1,234 and 1 234 and 1_234; −5; ١٢٣.
+_WRITTEN_NUMBER = r"^[+\-−]?(\p{Nd}+([.,٫]\p{Nd}*)?|\p{Nd}{1,3}([.,٬'’_ \x{a0}\x{202f}]\p{Nd}{3})+([.,٫]\p{Nd}*)?)$"
 _REMEMBERED = 100
 # A column of numbers and text is read as categories when the text is no accident: at least half of the cells, or a
 # twentieth while all values are few and each comes up often (a number of doors: 2, 3, 4, 5more).
@@ -82,7 +85,7 @@ class DistinctTexts:
             return
         table = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # its last entry serves position −1
         for position, text in zip(used, encoded.dictionary.take(pa.array(used)).to_pylist(), strict=True):
-            if text and (text := text.strip()):
+            if text and (text := plain(text)):
                 table[position] = self.index.setdefault(text, len(self.index))
         self._codes.append(table[positions])
         if len(self.index) > self.most:
@@ -108,7 +111,8 @@ class TextColumn:
         self._numbers: list[NDArray[np.float32]] = []
         self._distinct = DistinctTexts(max_values)
         self._bad_cells: dict[int, Cell] = {}
-        self._rows = self._texts = self._empty = 0
+        self._rows = self._texts = self._written = self._empty = 0
+        self._example = ""
         self._is_rounded = False
 
     def add(self, cells: Any) -> None:
@@ -122,7 +126,10 @@ class TextColumn:
         self._rows += len(cells)
 
     def finish(self) -> Column:
-        """Decide what the column is. Raises InvalidData for one without values and for text of too many values."""
+        """Decide what the column is.
+
+        Raises InvalidData for one without values, for text of too many values, and for numbers in a form not read here.
+        """
         filled = self._rows - self._empty
         if filled == 0:
             raise invalid(
@@ -144,10 +151,20 @@ class TextColumn:
         return few <= _FEW_VALUES and few * 10 <= filled and self._texts * 20 >= filled
 
     def _categorical(self) -> Column:
+        if self._written * 2 > self._texts:
+            raise self._not_categories()
         if self._distinct.index is None:
             raise too_many_categories(self.name, self._distinct.most)
         mixed = self._texts < self._rows - self._empty
         return Column(self.name, None, self._distinct.codes(), self._distinct.texts(), {}, is_mixed=mixed)
+
+    def _not_categories(self) -> Exception:
+        """The refusal of numbers that would be learnt as so many words, of which none is near another."""
+        detail = (
+            f"Column {quoted(self.name)} holds numbers such as {quoted(self._example)}, which is not how they are read."
+        )
+        hint = "Write numbers as -1234.5: a point before decimals, nothing between thousands. Name categories in words."
+        return invalid(pointer("columns", self.name), "not_a_number", detail, hint)
 
     def _lenient(self, cells: Any) -> NDArray[np.float64]:
         """Numbers where the text is one, NaN elsewhere; counts text and empty cells."""
@@ -158,6 +175,10 @@ class TextColumn:
         text = pc.invert(pc.or_(pc.or_(numeric, empty), named)).to_numpy(False)
         self._empty += pc.sum(empty).as_py() or 0
         self._texts += int(text.sum())
+        texts = cells.filter(pa.array(text))
+        written = texts.filter(pc.match_substring_regex(texts, _WRITTEN_NUMBER))
+        self._written += len(written)
+        self._example = self._example or (written[0].as_py() if len(written) else "")
         for i in np.flatnonzero(text)[: _REMEMBERED - len(self._bad_cells)]:
             self._bad_cells[self._rows + int(i)] = _not_a_number(self.name, cells[int(i)].as_py())
         return np.asarray(values)

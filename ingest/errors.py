@@ -63,7 +63,8 @@ class BadRows:
             raise all_invalid(f"{of_all} cannot be used.", errors, hint)
         if self.count * 2 > rows_read:
             detail = f"{of_all} cannot be used: more than half, so something is wrong with the file as a whole."
-            raise all_invalid(detail, errors, "Check the separator, the label column and the columns to ignore.")
+            hint = "See what the first have in common; of a table, also separator, label column and columns to ignore."
+            raise all_invalid(detail, errors, hint)
 
     def _first(self) -> list[tuple[int, FieldError, DroppedRow]]:
         return sorted(self._entries, key=lambda entry: entry[0])[:_LISTED_ROWS]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import BadRows
 from ingest.images import IMAGE_MAGICS, MAX_IMAGE_BYTES, BadImage, Outline, common_size, decode, outline
-from ingest.labels import UNLABELLED, make_classes
+from ingest.labels import UNLABELLED, make_classes, plain
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES, TRAIN
@@ -108,7 +108,7 @@ def _images(archive: ZipFile) -> tuple[list[ZipInfo], list[str]]:
             images.append(member)
         elif (head := _head(archive, member)).startswith(_ARCHIVE_MAGICS):
             nested.append(member)
-        elif head.startswith(IMAGE_MAGICS) or not suffix:
+        elif head.startswith(IMAGE_MAGICS):
             images.append(member)
         else:
             others.append(member.filename)
@@ -150,7 +150,7 @@ def _places(members: list[ZipInfo]) -> list[Place]:
 
 
 def _label(folder: str) -> str | None:
-    return None if folder.lower() in _UNLABELLED_NAMES else folder
+    return None if folder.lower() in _UNLABELLED_NAMES else plain(folder)
 
 
 def _given(places: list[Place]) -> NDArray[np.uint8] | None:

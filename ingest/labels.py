@@ -1,6 +1,7 @@
 """From the labels of an upload to classes: names in a fixed order, and an index for each text."""
 
 import re
+import unicodedata
 from collections.abc import Collection
 
 from stillhouse.spec.limits import Limits
@@ -15,6 +16,15 @@ UNLABELLED = -1
 """In place of a class, for a row that has none."""
 
 _NOT_A_CLASS = frozenset({"-1", "-1.0"})
+
+
+def plain(text: str) -> str:
+    """`text` as names are compared and kept: no blanks around it, and é as one character.
+
+    An é may also be an e and an accent, as in what a Mac writes; both look alike, so they are one name (NFC,
+    https://unicode.org/reports/tr15).
+    """
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def means_unlabelled(label: str) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ingest.columns import DistinctTexts
 from ingest.errors import BadRows
-from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, too_many_classes
+from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, means_unlabelled, plain, too_many_classes
 from ingest.npy import Array, read_array
 from ingest.pixels import plan_pixels
 from ingest.reading import Reading
@@ -133,6 +133,7 @@ class _Labels:
                     raise too_many_classes(pair.y.pointer, limits)
         self._texts = distinct.texts()
         missing = [self._is_missing(text) for text in self._texts]
+        self._say_names = self._labels_say_names([t for t, none in zip(self._texts, missing, strict=True) if not none])
         by_code = [
             -1 if none or self._outside(text) else code
             for code, (text, none) in enumerate(zip(self._texts, missing, strict=True))
@@ -155,7 +156,8 @@ class _Labels:
         if self._is_missing(text):
             needed = ", and only a training row can do without" if self._keep_unlabelled else ""
             return "empty_label", f"The label in {pair.y.name} is missing{needed}."
-        return "label_out_of_range", f"The label {quoted(text)} is none of the {len(self._names or ())} classes."
+        names = f"{len(self._names or ())} classes, by name or counted from 0"
+        return "label_out_of_range", f"The label {quoted(text)} is none of the {names}."
 
     def classes(self, kept: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Class names, and the class of each code."""
@@ -174,9 +176,25 @@ class _Labels:
     def _class(self, text: str) -> int:
         """Index of a label among the given names: a number counts them, a text is one of them; −1 for neither."""
         names = self._names or ()
-        if text.isascii() and text.isdigit() and len(text) < 10:
+        if text.isascii() and text.isdigit() and len(text) < 10 and not self._say_names:
             return int(text) if int(text) < len(names) else -1
         return names.index(text) if text in names else -1
+
+    def _labels_say_names(self, texts: list[str]) -> bool:
+        """Whether all labels are names of classes, as 1, 2 and 3 are where the classes are called so.
+
+        Raises InvalidData when they may just as well count the classes, and others would come of it.
+        """
+        named = [(self._names or ()).index(text) for text in texts if text in (self._names or ())]
+        if len(named) < len(texts):
+            return False
+        self._say_names = False
+        counted = [self._class(text) for text in texts]
+        if counted != named and min(counted) >= 0:
+            detail = "Array 'classes' has numbers for names: a label may be one of them, or count them from 0."
+            hint = "Leave 'classes' out; the labels then name their classes themselves."
+            raise invalid(pointer("arrays", "classes"), "unclear_arrays", detail, hint)
+        return True
 
 
 def _texts(array: Array, block: NDArray[Any]) -> list[str]:
@@ -278,7 +296,7 @@ def _class_names(array: Array, limits: Limits) -> tuple[str, ...]:
     if len(array.shape) != 1 or array.shape[0] > limits.max_classes:
         detail = f"Array 'classes' has shape {array.shape}; needed are up to {limits.max_classes:,} names in one axis."
         raise invalid(array.pointer, "bad_shape", detail)
-    names = [text.strip() for block in array.blocks() for text in _texts(array, block)]
+    names = [plain(text) for block in array.blocks() for text in _texts(array, block)]
     for name in names:
         check_name(name, array.pointer, "class")
     if len(set(names)) < len(names):

@@ -198,7 +198,8 @@ class _Labels:
         found = self._class_of[self._codes[row]]
         if found == _OUTSIDE:
             text = quoted(self._texts[self._codes[row]])
-            return "label_out_of_range", f"The label {text} is none of the {len(self._names or ())} classes."
+            names = f"{len(self._names or ())} classes, by name or counted from 0"
+            return "label_out_of_range", f"The label {text} is none of the {names}."
         if found == UNLABELLED and not (self._keep and (given is None or given[row] == TRAIN)):
             needed = ", and only a training row can do without" if self._keep else ""
             return "empty_label", f"The label, column {quoted(column)}, is empty{needed}."

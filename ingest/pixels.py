@@ -65,7 +65,7 @@ def plan_pixels(
         notes.append(f"The images are larger than the limit of {side} pixels; they were resized to {side} × {side}.")
     if (side, side) == (height, width):
         side = None
-    factor, scale_notes = _scale(arrays)
+    factor, scale_notes = _common_scale(arrays)
     shape = (channels, height, width) if side is None else (channels, side, side)
     return Pixels(axes, factor, side), shape, notes + scale_notes
 
@@ -79,14 +79,26 @@ def _axes(shape: tuple[int, ...], x: Array) -> tuple[int, int, int, int]:
     raise invalid(x.pointer, "bad_shape", detail, "Save images as [N, H, W, C] or [N, C, H, W].")
 
 
-def _scale(arrays: Sequence[Array]) -> tuple[float, list[str]]:
+def _common_scale(arrays: Sequence[Array]) -> tuple[float, list[str]]:
+    """What the pixels of all arrays are multiplied by. Raises InvalidData when they differ or are not clear."""
+    first, factor, notes = arrays[0], *_scale(arrays[0])
+    for x in arrays[1:]:
+        other, more = _scale(x)
+        if other != factor:
+            detail = f"The pixels of {quoted(x.name)} and {quoted(first.name)} do not have the same scale."
+            raise invalid(x.pointer, "pixel_range", detail, "Save all splits alike, best as uint8 from 0 to 255.")
+        notes += [note for note in more if note not in notes]
+    return factor, notes
+
+
+def _scale(x: Array) -> tuple[float, list[str]]:
     """What pixels are multiplied by. Raises InvalidData when it is not clear what they mean."""
-    if all(x.dtype == np.uint8 for x in arrays):
+    if x.dtype == np.uint8:
         return 1.0, []
-    low, high = _range(arrays)
-    if all(x.dtype.kind == "b" for x in arrays):
+    if x.dtype.kind == "b":
         return 255.0, ["Pixels were truth values; true became 255."]
-    whole = all(x.dtype.kind in "iu" for x in arrays)
+    low, high = _range(x)
+    whole = x.dtype.kind in "iu"
     if whole and low >= 0 and high <= 255:
         return 1.0, []
     # A little beyond 1 is the rounding of whoever scaled them; from there to 2 it could be either.
@@ -94,17 +106,15 @@ def _scale(arrays: Sequence[Array]) -> tuple[float, list[str]]:
         return 255.0, ["Pixels were fractions from 0 to 1; they were multiplied by 255 and rounded."]
     if not whole and low > -0.5 and 2 <= high < 255.5:
         return 1.0, ["Pixels were fractions up to 255; they were rounded."]
-    x = arrays[0]
     detail = f"Pixels go from {low:g} to {high:g}; they must be 0 to 255, or fractions from 0 to 1."
     raise invalid(x.pointer, "pixel_range", detail, "Undo the normalisation and save them as uint8.")
 
 
-def _range(arrays: Sequence[Array]) -> tuple[float, float]:
+def _range(x: Array) -> tuple[float, float]:
     """Least and greatest finite value."""
     low, high = np.inf, -np.inf
-    for x in arrays:
-        for block in x.blocks():
-            finite = block[np.isfinite(block)]
-            if finite.size:
-                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    for block in x.blocks():
+        finite = block[np.isfinite(block)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     return (0.0, 0.0) if low > high else (low, high)

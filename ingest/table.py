@@ -1,6 +1,6 @@
 """From finished columns to stored rows: bad rows out, labels to classes, one float32 input per number or category."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ingest.columns import Cell, Column, DistinctTexts
 from ingest.errors import BadRows
-from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, too_many_classes
+from ingest.labels import UNLABELLED, check_name, is_missing, make_classes, plain, too_many_classes
 from ingest.reading import Reading
 from ingest.rows import RowSpool, Scratch
 from ingest.splits import SPLIT_NAMES, TRAIN
@@ -52,13 +52,12 @@ class Roles:
 def assign_roles(names: Sequence[str], options: IngestOptions) -> Roles:
     """Find the label, split and feature columns among `names`. Raises InvalidData naming what is not there."""
     _check_names(names)
-    position = {name: i for i, name in enumerate(names)}
-    for option, wanted in (("split_column", options.split_column), *(("ignore", n) for n in options.ignore)):
-        if wanted is not None and wanted not in position:
-            raise _no_such_column(option, wanted, names)
-    label = _label_column(names, options)
-    split = None if options.split_column is None else position[options.split_column]
-    taken = {label, split, *(position[name] for name in options.ignore)}
+    label = None if options.label is None else _named("label", options.label, names)
+    split = None if options.split_column is None else _named("split_column", options.split_column, names)
+    ignored = {_named("ignore", name, names) for name in options.ignore}
+    if label is None:
+        label = _label_column(names, {split, *ignored})
+    taken = {label, split, *ignored}
     features = tuple(i for i in range(len(names)) if i not in taken)
     if not features:
         raise invalid("/file", "no_features", "No column is left to learn from: all are label, split or ignored.")
@@ -252,17 +251,27 @@ def _places(column: Column, feature: Feature) -> NDArray[np.int64]:
     return np.array([place.get(text, -1) for text in column.values], np.int64)
 
 
-def _label_column(names: Sequence[str], options: IngestOptions) -> int:
-    if options.label is not None:
-        if options.label not in names:
-            raise _no_such_column("label", options.label, names)
-        return names.index(options.label)
-    lower = [name.lower() for name in names]
-    free = [name for name in LABEL_NAMES if name in lower and names[lower.index(name)] not in options.ignore]
-    if not free:
-        detail = f"No column is named {', '.join(LABEL_NAMES)}; the columns are {_listed(names)}."
-        raise invalid("?label", "no_label", detail, "Say which column is the class with label=….")
-    return lower.index(free[0])
+def _named(option: str, wanted: str, names: Sequence[str]) -> int:
+    """Position of the column that an option names."""
+    found = next((i for i, name in enumerate(names) if plain(name) == plain(wanted)), None)
+    if found is None:
+        detail = f"There is no column {quoted(wanted)}; the columns are {_listed(names)}."
+        raise invalid(f"?{option}", "no_such_column", detail)
+    return found
+
+
+def _label_column(names: Sequence[str], taken: Collection[int | None]) -> int:
+    """Position of the column with one of the usual names; those that have another use are not asked."""
+    free = {i: plain(name) for i, name in enumerate(names) if i not in taken}
+    for usual in LABEL_NAMES:
+        # `label` comes before `Label`, or chance would choose one and the other would give its answer away.
+        spelt = [i for i, name in free.items() if name == usual] or [
+            i for i, name in free.items() if name.lower() == usual
+        ]
+        if spelt:
+            return spelt[0]
+    detail = f"No column is named {', '.join(LABEL_NAMES)}; the columns are {_listed([names[i] for i in free])}."
+    raise invalid("?label", "no_label", detail, "Say which column is the class with label=….")
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -273,19 +282,14 @@ def _check_names(names: Sequence[str]) -> None:
         if not name:
             detail = f"Column {position} has no name. (pandas writes its index so: use index=False.)"
             errors.append(FieldError(pointer=at, code="empty_header", detail=detail))
-        elif name in seen:
+        elif plain(name) in seen:
             detail = f"There are two columns named {quoted(name)}: rename one."
             errors.append(FieldError(pointer=at, code="duplicate_header", detail=detail))
-        seen.add(name)
+        seen.add(plain(name))
     if errors:
         raise all_invalid(errors[0].detail if len(errors) == 1 else f"{len(errors)} column names are wrong.", errors)
     for name in names:
         check_name(name, pointer("columns", name), "column name")
-
-
-def _no_such_column(option: str, name: str, names: Sequence[str]) -> Exception:
-    detail = f"There is no column {quoted(name)}; the columns are {_listed(names)}."
-    return invalid(f"?{option}", "no_such_column", detail)
 
 
 def _not_splits(name: str) -> Exception:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import polling
+from api import asked, polling
 from api.auth import Project, bearer
 from api.bodies import Body
 from api.parts import InParts, Parts
@@ -70,6 +70,7 @@ def list_jobs(project: Project, parts: InParts, query: Annotated[JobsQuery, Quer
 async def get_job(job_id: str, parts: InParts, request: Request) -> Response:
     """A job as it is now. With `If-None-Match` and the ETag of the last answer: 304 while nothing changed."""
     status, headers, body = await polling.answer(parts, request.scope, job_id)
+    asked.check(request)
     response = Response(body, status_code=status)
     response.raw_headers = list(headers)
     return response

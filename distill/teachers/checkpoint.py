@@ -155,7 +155,8 @@ def _matched(
         state = in_order
     named, errors = fitting.by_name(state, expected)
     if errors:
-        raise fitting.refuse(errors, what, _advice(state, what, in_order is not None))
+        other_names = not expected.keys() <= state.keys()
+        raise fitting.refuse(errors, what, _advice(state, what, other_names and in_order is not None))
     return named
 
 

@@ -82,8 +82,9 @@ def _output(graph: GraphProto, options: TeacherOptions) -> tuple[str, Literal["l
     scored = [value for value in graph.output if _scores(value)]
     if not scored:
         names = some([quoted(value.name) for value in graph.output]) or "none"
-        detail = f"No output of the graph gives rows × classes of numbers; it has {names}."
-        raise invalid("/file", "unclear_output", detail, "Export it with the logits as an output.")
+        detail = f"No output of the graph gives rows × classes of numbers, two classes or more; it has {names}."
+        hint = "Export it with the logits as an output; a single one, as before a sigmoid, has to become [0, logit]."
+        raise invalid("/file", "unclear_output", detail, hint)
     softmax = {value.name for value in scored if _ends_in_softmax(graph, value.name)}
     wants = options.outputs == "probabilities"
     chosen = next((value.name for value in scored if (value.name in softmax) == wants), scored[0].name)

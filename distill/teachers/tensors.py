@@ -49,7 +49,7 @@ def read_safetensors(path: Path, at: str = "/file") -> State:
 def read_checkpoint(path: Path) -> tuple[State, list[str]]:
     """The tensors of a file of torch.save, on the CPU, unwrapped; and notes on what was taken.
 
-    Raises InvalidData when it is damaged, holds no tensors, or asks for anything but plain tensors and numbers.
+    Raises InvalidData when it is damaged, holds no tensors, or anything but plain tensors and numbers.
     """
     try:
         with warnings.catch_warnings():
@@ -129,7 +129,21 @@ def _is_state(content: dict[Any, Any]) -> bool:
 
 def _tensors(items: Iterable[tuple[Any, Any]]) -> State:
     # Beside weights, a state dict may hold whatever get_extra_state gave; it is no tensor and no weight.
-    return {str(key): value.detach() for key, value in items if isinstance(value, Tensor)}
+    state = {str(key): value.detach() for key, value in items if isinstance(value, Tensor)}
+    if odd := [f"{quoted(name)} ({kind})" for name, value in state.items() if (kind := _oddity(value))]:
+        at = pointer("tensors", next(name for name, value in state.items() if _oddity(value)))
+        detail = f"The checkpoint has tensors that are not plain numbers one after the other: {some(odd)}."
+        raise invalid(at, "wrong_types", detail, "Save them dense, with values, as float numbers.")
+    return state
+
+
+def _oddity(value: Tensor) -> str:
+    """What keeps a tensor from being read like any other; empty for most."""
+    if value.is_meta:
+        return "without values, on the device meta"
+    if value.is_quantized:
+        return "quantised"
+    return "" if value.layout is torch.strided else str(value.layout).removeprefix("torch.")
 
 
 def _kind(content: Any) -> str:

@@ -1,5 +1,6 @@
 """A teacher is tried on random rows before it is kept: what is wrong with it is said to its owner, not to a job."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,20 +18,33 @@ ROWS = 3
 _USUAL_SIDE = 64
 _CHANNELS = 3
 _LONGEST = 200
+_MOST_NUMBERS = 50_000_000
 
 
 def sample(config: ForeignConfig) -> Tensor:
-    """Random rows [3, …] as a dataset for this teacher could hold: bytes, or numbers about its own mean."""
+    """Random rows [3, …] as a dataset for this teacher could hold: bytes, or numbers about its own mean.
+
+    Raises InvalidData for rows of a size that no dataset has.
+    """
     draw = torch.Generator().manual_seed(0)
     preparing = config.preprocessing
     if len(config.shape) == 1:
-        rows = torch.randn(ROWS, config.shape[0] or 1, generator=draw)
+        rows = torch.randn(_of_a_size_there_is(config.shape[0] or 1), generator=draw)
         mean, std = torch.tensor(preparing.mean or (0.0,)), torch.tensor(preparing.std or (1.0,))
         scale = 255.0 if preparing.scale == "dataset" else preparing.scale
         return (rows * std + mean) * scale
     sides = preparing.size or tuple(side or _USUAL_SIDE for side in config.shape[1:])
-    shape = (ROWS, config.shape[0] or _CHANNELS, *sides)
+    shape = _of_a_size_there_is(config.shape[0] or _CHANNELS, *sides)
     return torch.randint(0, 256, shape, generator=draw).float()
+
+
+def _of_a_size_there_is(*row: int) -> tuple[int, ...]:
+    """The shape of the rows. Raises InvalidData when one alone would fill the memory: files say what they like."""
+    if math.prod(row) > _MOST_NUMBERS:
+        shape = "×".join(map(str, row))
+        detail = f"A row of its input has {shape} numbers, and no dataset here more than {_MOST_NUMBERS:,}."
+        raise _unusable("wrong_inputs", detail, "Export it for rows of the size of your data.")
+    return ROWS, *row
 
 
 def own_sample(config: ModelConfig) -> Tensor:
@@ -65,8 +79,14 @@ def outcome(teacher: Network, rows: Tensor) -> Tensor:
 
 
 def rows_alone(teacher: Network, rows: Tensor, together: Tensor) -> bool:
-    """Whether each row gets the outputs it would get in other company."""
-    alone = torch.cat([_run(teacher, row[None]) for row in rows])
+    """Whether each row gets the outputs it would get in other company. Raises InvalidData for outputs of another shape,
+    as of a network whose outputs are classes × rows and which was tried on as many rows as it has classes.
+    """
+    given = [_run(teacher, row[None]) for row in rows]
+    if any(one.shape != together[:1].shape for one in given):
+        shapes = ["×".join(map(str, shape)) for shape in (given[0].shape, together[:1].shape)]
+        raise _unusable("wrong_outputs", f"For one row it gives {shapes[0]}, where {shapes[1]} is needed.")
+    alone = torch.cat(given)
     return torch.allclose(alone, together, rtol=1e-2, atol=1e-3 * float(together.abs().max()))
 
 

@@ -254,6 +254,7 @@ DATA_CODES: dict[str, str] = {
     "preprocessing_misfit": "The preprocessing contradicts itself or the network.",
     "no_preprocessing": "Nothing says how rows are prepared.",
     "failed_on_rows": "The network fails on random rows.",
+    "wrong_inputs": "The network takes rows larger than any dataset has.",
     "wrong_outputs": "The network does not give rows × classes.",
     "outputs_not_finite": "The network gives NaN or infinity for random rows.",
     "random_outputs": "The network gives other outputs each time, or was exported in training mode.",

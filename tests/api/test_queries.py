@@ -42,6 +42,43 @@ def test_a_wrong_query_is_named(http: TestClient, query: str, pointer: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("path", "pointer"),
+    [
+        ("/v1/jobs?limit=5&limit=6", "?limit"),
+        ("/v1/datasets?deleted=true&deleted=false", "?deleted"),
+        ("/v1/usage?month=2026-11", "?month"),
+        ("/v1/losses?limit=2", "?limit"),
+        ("/v1/keys/me?x", "?x"),
+    ],
+)
+def test_what_a_route_does_not_have_or_has_once_is_named_on_every_route(
+    http: TestClient, path: str, pointer: str
+) -> None:
+    answer = http.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert [e["pointer"] for e in answer.json()["errors"]] == [pointer]
+
+
+def test_a_query_is_wrong_for_a_job_that_is_at_hand_too(http: TestClient, post_job: PostJob) -> None:
+    job = f"/v1/jobs/{post_job()}"
+    assert [http.get(job).status_code, http.get(job).status_code] == [200, 200]
+    assert [e["pointer"] for e in http.get(f"{job}?fields=status").json()["errors"]] == ["?fields"]
+
+
+def test_a_query_is_looked_at_when_the_key_is_good(http: TestClient) -> None:
+    assert http.get("/v1/usage?month=2026-11", headers={"Authorization": "Bearer shk_x"}).status_code == 401
+
+
+def test_a_parameter_of_another_spelling_is_told_which_was_meant(http: TestClient) -> None:
+    answer = http.post("/v1/datasets?name=t&label=a&unlabeled=keep", content=b"a,label\n1,x\n")
+    assert [e["detail"] for e in answer.json()["errors"]] == ["There is no such field; did you mean unlabelled?"]
+
+
+def test_a_parameter_that_takes_several_values_may_come_more_than_once(http: TestClient) -> None:
+    assert http.get("/v1/jobs?status=queued&status=running&label=a:b&label=c:d").status_code == 200
+
+
+@pytest.mark.parametrize(
     ("query", "pointer"),
     [
         ("after=-1", "?after"),

@@ -83,12 +83,20 @@ def test_an_archive_without_images_is_refused(refuse: Refuse, members: list[tupl
 
 
 def test_hidden_and_other_files_are_ignored_with_a_note(store: Store) -> None:
-    clutter = ["__MACOSX/cat/._0.png", ".DS_Store", "cat/.hidden.png", "cat/Thumbs.db", "README.md", "cat/notes.txt"]
+    clutter = [
+        "__MACOSX/cat/._0.png",
+        ".DS_Store",
+        "cat/.hidden.png",
+        "cat/Thumbs.db",
+        "README.md",
+        "cat/notes.txt",
+        "LICENSE",
+    ]
     stored = store(archive([*pets(), *((name, b"clutter") for name in clutter)]))
     assert len(stored.x) == 10
     assert stored.report.notes == [
         "Hidden files were ignored: 4, such as '.DS_Store'.",
-        "Files that are no images were ignored: 2, such as 'README.md'.",
+        "Files that are no images were ignored: 3, such as 'LICENSE'.",
     ]
 
 
@@ -269,3 +277,12 @@ def test_images_are_resized_on_request_and_at_the_limit(store: Store, refuse: Re
 @pytest.mark.parametrize("options", [{"label": "y"}, {"split_column": "y"}, {"ignore": ("y",)}])
 def test_the_options_of_tables_do_not_apply(refuse: Refuse, options: dict[str, Any]) -> None:
     assert first(refuse(archive(pets()), **options)) == ("?" + next(iter(options)), "option_does_not_apply")
+
+
+def test_folders_whose_names_look_alike_are_one_class(store: Store) -> None:
+    cafes = [
+        (f"{name}/{i}.png", image(pixels(6, 5, 3, seed=i))) for i, name in enumerate(["cafe\u0301", "caf\u00e9"] * 3)
+    ]
+    stored = store(archive([*pets(), *cafes]))
+    assert stored.facts.classes == ("caf\u00e9", "cat", "dog")
+    assert stored.labels.count("caf\u00e9") == 6

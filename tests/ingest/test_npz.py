@@ -126,11 +126,11 @@ def test_pixels_of_unclear_meaning_are_refused(refuse: Refuse, x: Any) -> None:
     assert first(refuse(npz(x=x, y=Y))) == ("/file/arrays/x", "pixel_range")
 
 
-def test_the_scale_is_judged_over_all_splits(store: Store) -> None:
-    dark = pixels(30, 6, 5).astype(np.float32) / 255
-    bright = pixels(30, 6, 5, seed=1).astype(np.float32)
-    stored = store(npz(x_train=bright, y_train=np.arange(30) % 2, x_test=dark, y_test=np.arange(30) % 2))
-    assert stored.x[30:].max() == 1
+@pytest.mark.parametrize("train", [_whole, _whole.astype(np.float32), (_whole > 127).astype(np.uint8)])
+def test_splits_of_different_scales_are_refused(refuse: Refuse, train: Any) -> None:
+    error = refuse(npz(x_train=train, y_train=Y, x_test=_whole / 255, y_test=Y))
+    assert first(error) == ("/file/arrays/x_test", "pixel_range")
+    assert "'x_test' and 'x_train'" in error.detail
 
 
 def test_rows_that_are_not_finite_are_named_as_numpy_counts_them(refuse: Refuse, store: Store) -> None:
@@ -143,6 +143,11 @@ def test_rows_that_are_not_finite_are_named_as_numpy_counts_them(refuse: Refuse,
     stored = store(npz(x=x, y=Y), bad_rows="drop")
     assert [row.row for row in stored.report.dropped] == ["x[7]", "x[9]", "x[11]"]
     np.testing.assert_array_equal(stored.y, np.delete(Y, [7, 9, 11]))
+
+
+def test_arrays_of_which_most_rows_are_bad_are_not_told_of_separators_alone(refuse: Refuse) -> None:
+    error = refuse(npz(x=FLAT * np.nan, y=Y), bad_rows="drop")
+    assert str(error.hint).startswith("See what the first have in common; of a table,")
 
 
 def test_images_with_nan_are_bad_rows(store: Store) -> None:
@@ -175,6 +180,27 @@ def test_named_classes_keep_their_order(store: Store) -> None:
     assert by_number.bytes == by_name.bytes
     np.testing.assert_array_equal(by_number.y, Y)
     assert any("No row belongs to 'unicorn'" in note for note in by_number.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "y", "labels"),
+    [
+        ([10, 20, 30], Y, ["10", "20", "30"]),
+        ([10, 20, 30], np.array([10, 20, 30])[Y], ["10", "20", "30"]),
+        ([1, 2, 3], Y + 1, ["1", "2", "3"]),
+        ([0, 1, 2], Y, ["0", "1", "2"]),
+        (["7", "cat", "0"], np.array(["7", "cat", "0"])[Y], ["7", "cat", "0"]),
+    ],
+)
+def test_classes_named_by_numbers_are_found_by_name_and_by_place(
+    store: Store, names: list[Any], y: Any, labels: list[str]
+) -> None:
+    assert store(npz(x=FLAT, y=y, classes=np.array(names))).labels[:3] == labels
+
+
+@pytest.mark.parametrize("names", [[2, 1, 0], [1, 2, 0], [0, 2, 1, 5]])
+def test_labels_that_name_one_class_and_count_to_another_are_refused(refuse: Refuse, names: list[int]) -> None:
+    assert first(refuse(npz(x=FLAT, y=Y, classes=np.array(names)))) == ("/file/arrays/classes", "unclear_arrays")
 
 
 @pytest.mark.parametrize("y", [np.where(Y == 2, 3, Y), np.where(Y == 2, -1, Y), np.array(["a", "b", "z"])[Y]])

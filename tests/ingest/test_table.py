@@ -22,6 +22,34 @@ def test_another_label_column_can_be_named(store: Store) -> None:
     assert [f.name for f in stored.facts.features] == ["a", "label"]
 
 
+def test_of_two_columns_that_differ_in_case_the_one_of_the_usual_name_is_the_label(store: Store) -> None:
+    stored = store(csv("a,Label,label", good_rows()))
+    assert stored.facts.classes == ("no", "yes")
+    assert [f.name for f in stored.facts.features] == ["a", "Label"]
+
+
+@pytest.mark.parametrize("option", ["label", "split_column", "ignore"])
+def test_an_option_names_a_column_whichever_way_its_accents_are_written(store: Store, option: str) -> None:
+    rows = [f"{i},{'train' if i % 3 else 'test'},{'no' if i % 2 else 'yes'}" for i in range(30)]
+    names = {"label": "a,s,e\u0301tat", "split_column": "a,e\u0301tat,label", "ignore": "a,e\u0301tat,label"}
+    stored = store(csv(names[option], rows), **{option: ("\u00e9tat",) if option == "ignore" else "\u00e9tat"})
+    assert stored.facts.classes == ("no", "yes")
+    assert len(stored.facts.features) == (2 if option == "label" else 1)
+
+
+def test_two_columns_that_look_alike_are_two_of_one_name(refuse: Refuse) -> None:
+    error = refuse(csv("e\u0301,\u00e9,label", good_rows()))
+    assert first(error)[1] == "duplicate_header"
+
+
+def test_what_is_ignored_or_says_the_split_is_not_taken_for_the_label(store: Store) -> None:
+    assert store(csv("a,Label,label", good_rows()), ignore=("Label",)).facts.classes == ("no", "yes")
+    rows = [f"{row},{'test' if i < 8 else 'train'}" for i, row in enumerate(good_rows())]
+    stored = store(csv("a,b,target,label", rows), split_column="label")
+    assert stored.facts.classes == ("no", "yes")
+    assert stored.splits[:9] == ["test"] * 8 + ["train"]
+
+
 def test_a_missing_label_column_lists_what_is_there(refuse: Refuse) -> None:
     error = refuse(csv("a,b,c", good_rows()))
     assert first(error) == ("?label", "no_label")
@@ -64,6 +92,13 @@ def test_whole_numbers_sort_as_numbers_and_the_rest_as_text(
     assert stored.labels[:3] == [t.strip().removesuffix(".0") for t in labels]
 
 
+def test_labels_that_look_alike_are_one_class(store: Store) -> None:
+    labels = ["cafe\u0301", "caf\u00e9", "b"]
+    stored = store(csv("a,label", [f"{i},{labels[i % 3]}" for i in range(30)]))
+    assert stored.facts.classes == ("b", "caf\u00e9")
+    assert stored.labels[:3] == ["caf\u00e9", "caf\u00e9", "b"]
+
+
 def test_measurements_are_no_labels(refuse: Refuse) -> None:
     error = refuse(csv("a,label", [f"{i},{i / 4}" for i in range(30)]))
     assert first(error) == ("/file/columns/label", "fractional_labels")
@@ -88,6 +123,23 @@ def test_free_text_is_refused_by_the_name_of_its_column(refuse: Refuse) -> None:
         ("/file/columns/day", "too_many_categories"),
     ]
     assert "ignore" in (error.hint or "")
+
+
+@pytest.mark.parametrize("form", ["{},5", "1.23{},5", "−{}", "1 00{}", "1'00{}", "1_00{}", "٣{}"])
+def test_numbers_in_a_form_that_is_not_read_are_no_categories(refuse: Refuse, form: str) -> None:
+    rows = [f"{i};{form.format(i % 10) if i % 4 else i};{'no' if i % 2 else 'yes'}" for i in range(40)]
+    error = refuse(csv("a;b;label", rows))
+    assert first(error) == ("/file/columns/b", "not_a_number")
+    assert repr(form.format(1)) in error.detail
+    # That many would be too many categories, which is not what is wrong with them.
+    many = [f"{i};{i},5;{'no' if i % 2 else 'yes'}" for i in range(40)]
+    assert first(refuse(csv("a;b;label", many), limits=Limits(max_categories=7)))[1] == "not_a_number"
+
+
+@pytest.mark.parametrize("form", ["1.2.{}", "2024-01-0{}", "10{}-110", "192.168.0.{}", "0x1{}", "{}+", "v{}"])
+def test_codes_of_digits_are_categories(store: Store, form: str) -> None:
+    rows = [f"{i},{form.format(i % 10)},{'no' if i % 2 else 'yes'}" for i in range(40)]
+    assert store(csv("a,b,label", rows)).facts.features[1].width == 10
 
 
 def test_categories_are_limited_exactly(store: Store, refuse: Refuse) -> None:

@@ -69,6 +69,21 @@ def test_a_checkpoint_without_weights_is_refused(content: Any, tmp_path: Path) -
     assert refused(pth(content), tmp_path, **TIMM).errors[0].code == "no_weights"
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # is on its way out; files of it stay
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
+        (lambda: torch.ones(3, device="meta"), "without values"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantised"),
+    ],
+)
+def test_tensors_that_are_not_plain_numbers_are_named(odd: Any, said: str, tmp_path: Path) -> None:
+    error = refused(pth({**state(), "fc.bias": odd()}), tmp_path, **TIMM)
+    assert (error.errors[0].pointer, error.errors[0].code) == ("/file/tensors/fc.bias", "wrong_types")
+    assert f"'fc.bias' ({said}" in error.detail
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     data = pth(state())
     assert refused(data[: len(data) // 2], tmp_path, **TIMM).errors[0].code == "corrupt_archive"

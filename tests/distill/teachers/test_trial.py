@@ -61,6 +61,15 @@ def test_rows_that_change_each_other_are_seen() -> None:
     assert not trial.rows_alone(lambda x: x - x.mean(0), ROWS, ROWS - ROWS.mean(0))
 
 
+def test_classes_by_rows_are_seen_by_one_row_though_there_are_as_many_rows_as_classes() -> None:
+    def turned(x: Tensor) -> Tensor:
+        return (x @ torch.ones(4, 3)).T
+
+    given = trial.outcome(turned, ROWS)
+    with pytest.raises(InvalidData, match="For one row it gives 3×1, where 1×3 is needed"):
+        trial.rows_alone(turned, ROWS, given)
+
+
 def test_logits_are_not_taken_for_probabilities() -> None:
     assert trial.are_probabilities(ROWS.softmax(1))
     assert not trial.are_probabilities(ROWS)
@@ -97,3 +106,10 @@ def test_random_rows_have_the_shape_a_dataset_would_have(given: ForeignConfig, s
 def test_random_rows_of_a_table_lie_about_its_mean() -> None:
     rows = trial.sample(config((2,), mean=[1000, -1000], std=[1, 1]))
     assert torch.allclose(rows.mean(0), torch.tensor([1000.0, -1000.0]), atol=5)
+
+
+@pytest.mark.parametrize("shape", [(2**62,), (3, 100_000, 100_000)])
+def test_rows_of_a_size_that_no_dataset_has_are_refused_and_not_made(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidData, match="no dataset here more than 50,000,000") as caught:
+        trial.sample(config(shape))
+    assert caught.value.errors[0].code == "wrong_inputs"
