@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill.data import Dataset
 from distill.evaluate import Score, wilson
+from distill.gate import beats
 from distill.stages import Stage
 from distill.taps import Pair
 from stillhouse.spec import DataFacts, JobSpec
@@ -74,6 +75,22 @@ def gap_recovered(teacher: Measured, student: Measured, baseline: Measured | Non
     if baseline is None or teacher.errors >= baseline.errors:
         return None
     return (baseline.errors - student.errors) / (baseline.errors - teacher.errors)
+
+
+def lead_by_chance(scores: Sequence[Score], data: Dataset) -> list[str]:
+    """A warning where the teacher's lead over the baseline is no more than chance explains: a share of it says nothing.
+
+    `scores` on the test split are those of the teacher, the student and, if there is one, the baseline.
+    """
+    teacher, _, *baseline = scores
+    labels = data.y[data.rows["test"]]
+    if not baseline or teacher.correct <= baseline[0].correct or beats(teacher, baseline[0], labels):
+        return []
+    lead = teacher.correct - baseline[0].correct
+    return [
+        f"The teacher is right on {lead} of {teacher.rows:,} test rows more than the baseline, which chance explains "
+        "too: what share of that lead the student has says little."
+    ]
 
 
 def layers_compared(stages: Sequence[Stage]) -> dict[str, list[LayersCompared]]:

@@ -79,7 +79,9 @@ def _findings(report: Report) -> str:
     lines = []
     if any(model.role == "baseline" for model in report.models):
         lines.append("The baseline is the same network trained on the labels alone, with the same seed and budget.")
-    if report.gap_recovered is not None and report.gap_recovered > 0:
+    if report.gap_recovered is not None and report.gap_recovered > 1:
+        lines.append("The student has more than the teacher's whole lead over the baseline.")
+    elif report.gap_recovered is not None and report.gap_recovered > 0:
         lines.append(f"The student has {report.gap_recovered:.0%} of the teacher's lead over the baseline.")
     elif report.gap_recovered is not None:
         lines.append("The student has none of the teacher's lead over the baseline: here distillation did not help.")
