@@ -144,7 +144,12 @@ def warnings(spec: JobSpec, data: Dataset, models: list[Measured]) -> list[str]:
     by_role = {model.role: model for model in models}
     teacher, student, baseline = by_role["teacher"], by_role["student"], by_role.get("baseline")
     out = []
-    if baseline is not None and teacher.errors >= baseline.errors:
+    if baseline is not None and teacher.errors == baseline.errors == 0:
+        out.append(
+            f"Teacher and baseline are right on all {teacher.rows:,} test rows, which cannot show whether there was "
+            "anything to learn."
+        )
+    elif baseline is not None and teacher.errors >= baseline.errors:
         out.append(
             f"The teacher is no better than the baseline ({teacher.errors} and {baseline.errors} errors): "
             "there was nothing to learn from it. Train it longer, make it larger, or take another one."

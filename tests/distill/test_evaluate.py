@@ -174,6 +174,9 @@ def test_the_report_warns_of_what_makes_its_table_say_less(data: Dataset, digits
         return " ".join(warnings(change.get("spec", spec), change.get("data", data), list(models)))
 
     assert "no better than the baseline" in found(teacher, student, _row("baseline", 9))
+    perfect = found(_row("teacher", 0), _row("student", 0), _row("baseline", 0))
+    assert "right on all 270 test rows" in perfect
+    assert "Train it longer" not in perfect
     assert "not smaller" in found(_row("teacher", 9, parameters=900), student)
     assert "has 30 rows" in found(teacher, _row("student", 1, rows=30))
     leaky = replace(data, report=data.report.model_copy(update={"duplicates_across_splits": 4}))
