@@ -67,12 +67,17 @@ def _table(report: Report) -> str:
 
 def _row(model: Measured) -> str:
     low, high = model.accuracy_interval
-    agreement = "–" if model.agreement is None else f"{model.agreement:.2%}"
+    agreement = "–" if model.agreement is None else _percent(model.agreement)
     latency = next((f"{entry.median_ms:.3g} ms" for entry in model.latency if entry.batch == 1), "–")
     return (
-        f"| {model.role} | {model.architecture} | {model.accuracy:.2%} ({low:.1%} – {high:.1%}) | {model.errors} "
+        f"| {model.role} | {model.architecture} | {_percent(model.accuracy)} ({low:.1%} – {high:.1%}) | {model.errors} "
         f"| {agreement} | {model.parameters:,} | {model.size_bytes / 1e6:.3g} MB | {latency} |"
     )
+
+
+def _percent(share: float) -> str:
+    """What is not all is never shown as 100 %."""
+    return "99.99%" if 0.9999 < share < 1 else f"{share:.2%}"
 
 
 def _findings(report: Report) -> str:
