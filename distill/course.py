@@ -175,6 +175,11 @@ class Best:
                 self.weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
         return self._rule is not None and epoch - self._epoch >= self._rule.patience
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the best weights, from 0; -1 before there are some."""
+        return self._epoch
+
     def restore(self, net: nn.Module) -> None:
         """Put the best weights back, if any were kept."""
         if self.weights:

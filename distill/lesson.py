@@ -11,6 +11,7 @@ from distill.checkpoints.journal import Journal
 from distill.checkpoints.parts import Unfit, contents, pour, wind
 from distill.course import Course
 from distill.ema import Ema
+from distill.evaluate import Score
 from distill.reporter import Reporter
 
 
@@ -84,6 +85,13 @@ class Lesson:
         """True when the run was asked to finish, and this lesson ends here."""
         self._cut = self._journal.finishing and not (self._hurried and epoch_begun)
         return self._cut
+
+    def kept(self, when: str, found: Score, last: Score) -> None:
+        """Say that weights from before the end stay, and why."""
+        self._journal.warn(
+            f"A teacher learnt its rows by heart. Of {self._name} the weights after {when} are kept: they are right on "
+            f"{found.correct:,} of {found.rows:,} validation rows, those of the last epoch on {last.correct:,}."
+        )
 
     def over(self, net: nn.Module, *, epochs: int, of: int) -> None:
         """`net` is trained, in `epochs` of `of` epochs."""

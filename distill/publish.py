@@ -21,7 +21,7 @@ from distill.export.runtime import THREADS, Run, Session, failed, latencies
 from distill.model import CONFIG, WEIGHTS, Model
 from distill.reporter import Reporter
 from distill.stages import Stage
-from distill.summary import describe, gap_recovered, judge, layers_compared, measured, warnings
+from distill.summary import describe, gap_recovered, judge, layers_compared, lead_by_chance, measured, warnings
 from distill.teacher import Teacher
 from distill.teachers.networks import LIBRARY_ERRORS
 from stillhouse import __version__
@@ -210,7 +210,7 @@ def _report(
         teacher_outputs=spec.teacher_outputs,
         device=_device_name(data.x.device),
         environment=_environment(),
-        warnings=[*warnings(spec, data, rows), *exported.notes, *notes],
+        warnings=[*warnings(spec, data, rows), *lead_by_chance(scores, data), *exported.notes, *notes],
     )
     for warning in report.warnings:
         reporter.say(warning, "warning")

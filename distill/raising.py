@@ -141,6 +141,6 @@ def _graduated(nursery: Nursery, entrant: Entrant) -> Teacher:
         assert entrant.ready is not None  # it came in files
         return entrant.ready
     stage = stage_of(entrant.recipe, phase=Phase.TRAINING_TEACHER, stream="teacher", losses=_HARD_LABELS)
-    stage = replace(stage, series=entrant.series)
+    stage = replace(stage, series=entrant.series, keep=entrant.recipe.keep)
     nursery.epochs[stage.name] = nursery.fit(stage.name, entrant.net, [stage])
     return of_model(nursery.model("teacher", entrant.net, entrant.recipe.architecture))

@@ -48,6 +48,8 @@ class Stage:
     augmentation: Augmentation
     seed: int
     early_stopping: EarlyStopping | None
+    keep: Literal["better", "last"] = field(default="last", kw_only=True)
+    """As in `TrainTeacher`; everything else keeps the last."""
     max_norm: float | None = None
     series: str | None = None
     """Name its series start with; None: the phase's."""

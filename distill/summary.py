@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill.data import Dataset
 from distill.evaluate import Score, wilson
+from distill.gate import beats
 from distill.stages import Stage
 from distill.taps import Pair
 from stillhouse.spec import DataFacts, JobSpec
@@ -76,6 +77,22 @@ def gap_recovered(teacher: Measured, student: Measured, baseline: Measured | Non
     return (baseline.errors - student.errors) / (baseline.errors - teacher.errors)
 
 
+def lead_by_chance(scores: Sequence[Score], data: Dataset) -> list[str]:
+    """A warning where the teacher's lead over the baseline is no more than chance explains: a share of it says nothing.
+
+    `scores` on the test split are those of the teacher, the student and, if there is one, the baseline.
+    """
+    teacher, _, *baseline = scores
+    labels = data.y[data.rows["test"]]
+    if not baseline or teacher.correct <= baseline[0].correct or beats(teacher, baseline[0], labels):
+        return []
+    lead = teacher.correct - baseline[0].correct
+    return [
+        f"The teacher is right on {lead} of {teacher.rows:,} test rows more than the baseline, which chance explains "
+        "too: what share of that lead the student has says little."
+    ]
+
+
 def layers_compared(stages: Sequence[Stage]) -> dict[str, list[LayersCompared]]:
     """Per kind of loss, the layers it looked at; of several stages that differ, each under a name of its own."""
     out: dict[str, list[LayersCompared]] = {}
@@ -127,7 +144,12 @@ def warnings(spec: JobSpec, data: Dataset, models: list[Measured]) -> list[str]:
     by_role = {model.role: model for model in models}
     teacher, student, baseline = by_role["teacher"], by_role["student"], by_role.get("baseline")
     out = []
-    if baseline is not None and teacher.errors >= baseline.errors:
+    if baseline is not None and teacher.errors == baseline.errors == 0:
+        out.append(
+            f"Teacher and baseline are right on all {teacher.rows:,} test rows, which cannot show whether there was "
+            "anything to learn."
+        )
+    elif baseline is not None and teacher.errors >= baseline.errors:
         out.append(
             f"The teacher is no better than the baseline ({teacher.errors} and {baseline.errors} errors): "
             "there was nothing to learn from it. Train it longer, make it larger, or take another one."

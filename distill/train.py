@@ -13,6 +13,7 @@ from distill.data import Dataset, unusable
 from distill.device import arithmetic
 from distill.ema import Ema
 from distill.evaluate import score
+from distill.gate import beats
 from distill.lesson import Lesson
 from distill.losses import Batch, Objective, Targets
 from distill.mixing import mixed, mixes
@@ -67,7 +68,7 @@ def fit(
             stage = stages[position]
             reporter.next_stage()
             with frozen(net, stage.freeze):
-                course = Course(net, objectives[position], stage, keep_best=lesson.keeps_best)
+                course = Course(net, objectives[position], stage, keep_best=lesson.keeps_best or stage.keep == "better")
                 lesson.take_up(course)
                 lesson.watch(course, stage=position, run=run)
                 _fit(course, stage, plans[position], data, teaching, reporter, lesson)
@@ -158,6 +159,23 @@ def _fit(
             break
     if stage.early_stopping is not None or lesson.ends():
         course.best.restore(net)
+    elif stage.keep == "better":
+        _keep_the_better(course, data, reporter, lesson)
+
+
+def _keep_the_better(course: Course, data: Dataset, reporter: Reporter, lesson: Lesson) -> None:
+    """Put the weights of the least validation loss back where they are better than the last by more than chance."""
+    net, best = course.net, course.best
+    if not best.weights or best.epoch == course.epoch - 1:
+        return
+    weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    last = score(net, data, "validation", between=reporter.breathe)
+    best.restore(net)
+    found = score(net, data, "validation", between=reporter.breathe)
+    if beats(found, last, data.y[data.rows["validation"]]):
+        lesson.kept(f"epoch {best.epoch + 1} of {course.epoch}", found, last)
+    else:
+        net.load_state_dict(weights)
 
 
 def _rates(stage: Stage, steps: int) -> Callable[[int], float]:

@@ -67,19 +67,26 @@ def _table(report: Report) -> str:
 
 def _row(model: Measured) -> str:
     low, high = model.accuracy_interval
-    agreement = "–" if model.agreement is None else f"{model.agreement:.2%}"
+    agreement = "–" if model.agreement is None else _percent(model.agreement)
     latency = next((f"{entry.median_ms:.3g} ms" for entry in model.latency if entry.batch == 1), "–")
     return (
-        f"| {model.role} | {model.architecture} | {model.accuracy:.2%} ({low:.1%} – {high:.1%}) | {model.errors} "
+        f"| {model.role} | {model.architecture} | {_percent(model.accuracy)} ({low:.1%} – {high:.1%}) | {model.errors} "
         f"| {agreement} | {model.parameters:,} | {model.size_bytes / 1e6:.3g} MB | {latency} |"
     )
+
+
+def _percent(share: float) -> str:
+    """What is not all is never shown as 100 %."""
+    return "99.99%" if 0.9999 < share < 1 else f"{share:.2%}"
 
 
 def _findings(report: Report) -> str:
     lines = []
     if any(model.role == "baseline" for model in report.models):
         lines.append("The baseline is the same network trained on the labels alone, with the same seed and budget.")
-    if report.gap_recovered is not None and report.gap_recovered > 0:
+    if report.gap_recovered is not None and report.gap_recovered > 1:
+        lines.append("The student has more than the teacher's whole lead over the baseline.")
+    elif report.gap_recovered is not None and report.gap_recovered > 0:
         lines.append(f"The student has {report.gap_recovered:.0%} of the teacher's lead over the baseline.")
     elif report.gap_recovered is not None:
         lines.append("The student has none of the teacher's lead over the baseline: here distillation did not help.")

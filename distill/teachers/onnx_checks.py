@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
+from distill.teachers import onnx_ml
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.refusing import invalid, pointer, quoted, some, too_large
 
@@ -34,10 +35,9 @@ class Checked:
     """Numbers in its constants."""
 
 
-def checked(data: bytes, limits: Limits) -> Checked:
+def checked(model: ModelProto, limits: Limits) -> Checked:
     """Raises InvalidData or TooLarge, naming the node or tensor, for a graph that is broken, that reaches for anything
     outside the file, or that does what no classifier needs."""
-    model = parsed(data)
     with damage_refused():
         return _judged(model, limits)
 
@@ -88,14 +88,15 @@ def _judged(model: ModelProto, limits: Limits) -> Checked:
         raise invalid("/file", "custom_op", detail, "Inline them with onnx.inliner.inline_local_functions.")
     nodes = list(_nodes(model.graph))
     for node in nodes:
-        _check_node(node, _opset(model))
-    parameters = 0
+        _check_node(node, model)
+    parameters = sum(map(onnx_ml.numbers, nodes))
     for tensor in _tensors(model.graph, nodes):
         parameters += _check_tensor(tensor)
         if parameters > limits.max_teacher_parameters:
             detail = f"The graph has more than the limit of {limits.max_teacher_parameters:,} numbers in its constants."
             raise too_large("/file", "too_many_parameters", detail, "Upload a smaller teacher.")
     _check_whole(model)
+    onnx_ml.check_models(model.graph, nodes)
     return Checked(model, parameters)
 
 
@@ -111,8 +112,8 @@ def _check_opsets(model: ModelProto) -> None:
         raise invalid("/file", "unsupported_opset", detail, "Export it with a released version of ONNX.")
 
 
-def _opset(model: ModelProto) -> int:
-    return max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=0)
+def _opset(model: ModelProto, domains: tuple[str, ...] = DOMAINS) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in domains), default=0)
 
 
 def _nodes(graph: GraphProto, depth: int = 0) -> Iterator[NodeProto]:
@@ -131,18 +132,30 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
-def _check_node(node: NodeProto, opset: int) -> None:
+def _check_node(node: NodeProto, model: ModelProto) -> None:
     at = pointer("nodes", node.name or node.op_type)
-    if node.domain not in DOMAINS or not onnx.defs.has(node.op_type, max_inclusive_version=opset):
+    if not _is_known(node, model):
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        detail = f"The graph uses {quoted(name)}, which is no operator of ONNX opset {opset}."
-        raise invalid(at, "custom_op", detail, "Export it with operators of the ONNX standard alone.")
+        detail = f"The graph uses {quoted(name)}, which is no operator of ONNX opset {_opset(model)}."
+        hint = "Export it with operators of the ONNX standard alone."
+        if node.domain == onnx_ml.DOMAIN:
+            detail = f"The graph uses {quoted(name)}; of this domain are run: {', '.join(onnx_ml.OPERATORS)}."
+            hint = "Take a linear model, trees, or a network as the teacher."
+        raise invalid(at, "custom_op", detail, hint)
     if node.op_type in _RANDOM or (node.op_type == "Dropout" and _trains(node)):
         detail = f"The graph draws random numbers ({node.op_type}): its outputs would differ each time."
         raise invalid(at, "random_outputs", detail, "Export it in eval mode.")
     if node.op_type in _ENDLESS:
         detail = f"The graph has a {node.op_type}, whose number of steps can depend on the data."
-        raise invalid(at, "unsupported_op", detail, "Export it without loops; no image classifier needs one.")
+        raise invalid(at, "unsupported_op", detail, "Export it without loops.")
+
+
+def _is_known(node: NodeProto, model: ModelProto) -> bool:
+    if node.domain == onnx_ml.DOMAIN:
+        version = _opset(model, (onnx_ml.DOMAIN,))
+        known = node.op_type in onnx_ml.OPERATORS and onnx.defs.has(node.op_type, version, onnx_ml.DOMAIN)
+        return bool(known)
+    return node.domain in DOMAINS and bool(onnx.defs.has(node.op_type, max_inclusive_version=_opset(model)))
 
 
 def _trains(node: NodeProto) -> bool:

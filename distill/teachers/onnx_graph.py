@@ -8,7 +8,8 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from distill.teachers.axes import Dims, fixed_size, row_of
 from distill.teachers.draft import Draft, settled
-from distill.teachers.onnx_checks import checked
+from distill.teachers.onnx_checks import checked, damage_refused, parsed
+from distill.teachers.onnx_ml import scores_alone
 from distill.teachers.onnx_net import OnnxModule
 from stillhouse.spec.limits import Limits
 from stillhouse.spec.refusing import invalid, quoted, some
@@ -29,7 +30,12 @@ _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 def read(data: bytes, options: TeacherOptions, limits: Limits) -> Draft:
     """The graph in `data`, the content of one file. Raises InvalidData or TooLarge."""
-    graph = checked(data, limits)
+    whole = parsed(data)
+    with damage_refused():
+        model, classes = scores_alone(whole)
+    graph = checked(model, limits)
+    if model is not whole:
+        data = model.SerializeToString()
     net, dims = _input(graph.model.graph)
     output, gives, notes = _output(graph.model.graph, options)
     net = net.model_copy(update={"output": output})
@@ -45,6 +51,7 @@ def read(data: bytes, options: TeacherOptions, limits: Limits) -> Draft:
         preprocessing=settled(options.preprocessing, own),
         parameters=graph.parameters,
         gives=gives,
+        classes=classes,
         notes=notes,
     )
 
@@ -116,5 +123,5 @@ def _ends_in_softmax(graph: GraphProto, name: str) -> bool:
 def loaded(path: Path, net: OnnxNet, limits: Limits) -> OnnxModule:
     """A stored graph, checked again. Raises InvalidData or TooLarge."""
     data = path.read_bytes()
-    checked(data, limits)
+    checked(parsed(data), limits)
     return OnnxModule(data, net)

@@ -354,6 +354,8 @@ def _chosen(chosen: ChosenStudent) -> str:
 def _gap(share: float) -> str:
     if share <= 0:
         return "Here the teacher did not help: the same student is as good or better without it."
+    if share > 1:
+        return "Here the student made fewer mistakes than the teacher itself."
     return f"The teacher made up {percent(share)} of what the student alone lacks in accuracy."
 
 

@@ -12,8 +12,10 @@ def clean(text: str) -> str:
 
 
 def percent(share: float | None) -> str:
-    """0.9815 → 98.15 %."""
-    return "–" if share is None else f"{100 * share:.2f} %"
+    """0.9815 → 98.15 %. What is not all is never shown as 100 %."""
+    if share is None:
+        return "–"
+    return "99.99 %" if 0.9999 < share < 1 else f"{100 * share:.2f} %"
 
 
 def size(count: int) -> str:

@@ -93,7 +93,8 @@ class JobSpec(Contract):
     temperature: Temperature | TemperatureRamp | Auto = AUTO
     """Short for the temperature of every loss that softens, such as `kd`: a number, or how it moves. auto: 4."""
     losses: Annotated[tuple[Loss, ...], LaxTuple, Field(min_length=1, max_length=16)] | Auto | None = AUTO
-    """Weighted sum to minimise. auto: 0.9 · kd + 0.1 · ce, or None where `stages` say it."""
+    """Weighted sum to minimise. auto: 0.9 · kd + 0.1 · ce; beside the teacher `ema` 1 · ce and kd
+    with a weight that rises from 0 to 1 over the first 30 % of the steps; None where `stages` say it."""
     training: Training = Training()
     finetune: Finetune | None = None
     """A last stage on the labels alone, with a small step size."""

@@ -13,6 +13,7 @@ from stillhouse.spec.losses import (
     Softened,
     Temperature,
     TemperatureRamp,
+    WeightRamp,
     ever,
     usual_weight,
 )
@@ -20,6 +21,11 @@ from stillhouse.spec.training import Finetune, Stage, Training
 
 DEFAULT_TEMPERATURE = 4.0
 _USUAL: tuple[Loss, ...] = (Kd(kind="kd"), Ce(kind="ce"))
+# An average of what has learnt nothing yet has nothing to say: the labels carry the student until it has.
+_BESIDE_AN_AVERAGE: tuple[Loss, ...] = (
+    Ce(kind="ce", weight=1.0),
+    Kd(kind="kd", weight=WeightRamp(start=0.0, end=1.0, until=0.3)),
+)
 
 Heat = Temperature | TemperatureRamp
 
@@ -28,7 +34,7 @@ def losses_of(spec: JobSpec) -> list[tuple[Loss, ...]]:
     """The losses of each stage of a spec, resolved or not."""
     if spec.stages is not None:
         return [stage.losses for stage in spec.stages]
-    stages = [spec.losses if isinstance(spec.losses, tuple) else _USUAL]
+    stages = [_given_or_usual(spec)]
     return stages if spec.finetune is None else [*stages, (Ce(kind="ce"),)]
 
 
@@ -59,7 +65,7 @@ def settle_stages(spec: JobSpec, training: Training) -> dict[str, object]:
     heat: Heat = DEFAULT_TEMPERATURE if isinstance(spec.temperature, str) else spec.temperature
     changes: dict[str, object] = {"finetune": _finetune(spec.finetune, training)}
     if spec.stages is None:
-        losses = _losses(spec.losses if isinstance(spec.losses, tuple) else _USUAL, heat)
+        losses = _losses(_given_or_usual(spec), heat)
         return {**changes, "losses": losses, "temperature": _one_of(losses)}
     stages = _stages(spec.stages, training, heat)
     return {
@@ -73,6 +79,12 @@ def settle_stages(spec: JobSpec, training: Training) -> dict[str, object]:
 def one_number(temperature: object) -> float:
     """The temperature when it is one number, else the usual one."""
     return temperature if isinstance(temperature, float | int) else DEFAULT_TEMPERATURE
+
+
+def _given_or_usual(spec: JobSpec) -> tuple[Loss, ...]:
+    if isinstance(spec.losses, tuple):
+        return spec.losses
+    return _USUAL if spec.teacher.ema is None else _BESIDE_AN_AVERAGE
 
 
 def _works(loss: Loss) -> bool:

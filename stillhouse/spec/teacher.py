@@ -1,7 +1,7 @@
 """Who teaches."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,11 @@ class TrainTeacher(Training):
     """A teacher trained here on the true labels, before it teaches."""
 
     architecture: Architecture
+    keep: Literal["better", "last"] = "better"
+    """better: the weights of the last epoch, unless those of the least validation loss are right on more validation
+    rows by more than chance explains (a sign test, one-sided, 5 %): a teacher that has learnt its rows by heart, noise
+    and all, has little to say. last: those of the last epoch. With early stopping, or without a validation split, there
+    is no choice."""
 
 
 class Previous(Contract):

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from stillhouse.cli.render import report_view
+from stillhouse.cli.text import percent
 from stillhouse.spec.report import Candidate, ChosenStudent, Report
 from stillhouse.spec.students import Mlp
 from tests.cli.terminal import Here
@@ -56,3 +57,7 @@ def test_what_cannot_be_asked_is_an_error_with_a_sentence(say: Here, words: tupl
     assert said.code in (1, 2)
     assert said.err.startswith("Error: ")
     assert said.out == ""
+
+
+def test_what_is_not_all_is_never_shown_as_all() -> None:
+    assert [percent(share) for share in (None, 0.98515, 1 - 1 / 60_000, 1.0)] == ["–", "98.52 %", "99.99 %", "100.00 %"]

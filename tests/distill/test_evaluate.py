@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill.data import Dataset, measure, read_dataset
 from distill.evaluate import Score, score, wilson
 from distill.students import build
-from distill.summary import describe, gap_recovered, judge, measured, warnings
+from distill.summary import describe, gap_recovered, judge, lead_by_chance, measured, warnings
 from stillhouse.spec.errors import JobFailure
 from stillhouse.spec.job import Targets
 from stillhouse.spec.report import Latency, Measured
@@ -174,6 +174,9 @@ def test_the_report_warns_of_what_makes_its_table_say_less(data: Dataset, digits
         return " ".join(warnings(change.get("spec", spec), change.get("data", data), list(models)))
 
     assert "no better than the baseline" in found(teacher, student, _row("baseline", 9))
+    perfect = found(_row("teacher", 0), _row("student", 0), _row("baseline", 0))
+    assert "right on all 270 test rows" in perfect
+    assert "Train it longer" not in perfect
     assert "not smaller" in found(_row("teacher", 9, parameters=900), student)
     assert "has 30 rows" in found(teacher, _row("student", 1, rows=30))
     leaky = replace(data, report=data.report.model_copy(update={"duplicates_across_splits": 4}))
@@ -183,6 +186,23 @@ def test_the_report_warns_of_what_makes_its_table_say_less(data: Dataset, digits
     assert "temperature" not in found(
         _row("teacher", 9, parameters=10**6), large, spec=resolved(digits_file, temperature=20.0)
     )
+
+
+def test_a_lead_that_chance_explains_is_not_to_be_shared_out(data: Dataset) -> None:
+    labels = data.y[data.rows["test"]]
+
+    def wrong(count: int) -> Score:
+        given = labels.clone()
+        given[:count] = (given[:count] + 1) % 10
+        return Score(0.1, len(labels) - count, len(labels), given)
+
+    student = wrong(6)
+    (said,) = lead_by_chance([wrong(8), student, wrong(9)], data)
+    assert "1 of 270 test rows" in said
+    assert len(lead_by_chance([wrong(8), student, wrong(12)], data)) == 1
+    assert lead_by_chance([wrong(8), student, wrong(13)], data) == []  # 5 : 0 is 1 in 32
+    assert lead_by_chance([wrong(8), student, wrong(8)], data) == []  # no lead, no share
+    assert lead_by_chance([wrong(8), student], data) == []
 
 
 def test_networks_are_described_in_a_few_words(data: Dataset) -> None:

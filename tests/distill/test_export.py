@@ -304,9 +304,23 @@ def test_the_card_of_a_table_lists_every_input_in_order(student: Model, digits_f
     assert "ONNX Runtime" not in text
 
 
+def test_the_card_never_shows_as_all_what_is_not(student: Model, digits_file: Path) -> None:
+    report = _report()
+    nearly = report.models[1].model_copy(update={"accuracy": 1 - 1 / 60_000, "errors": 1, "rows": 60_000})
+    text = card(
+        resolved(digits_file),
+        student.config,
+        report.model_copy(update={"models": [report.models[0], nearly]}),
+        onnx=False,
+    )
+    assert "| 99.99% (" in text
+    assert "100.00%" not in text
+
+
 def test_the_card_says_when_distillation_did_not_help(student: Model, digits_file: Path) -> None:
     spec = resolved(digits_file)
     assert "75% of the teacher's lead" in card(spec, student.config, _report(gap_recovered=0.75), onnx=False)
+    assert "more than the teacher's whole lead" in card(spec, student.config, _report(gap_recovered=3.0), onnx=False)
     assert "did not help" in card(spec, student.config, _report(gap_recovered=-1.0), onnx=False)
     assert "lead" not in card(spec, student.config, _report(), onnx=False)
     assert "- Beware." in card(spec, student.config, _report(warnings=["Beware."]), onnx=False)

@@ -221,6 +221,31 @@ def test_without_early_stopping_the_last_epoch_stays(data: Dataset) -> None:
     assert score(net, data, "validation").loss == losses[-1] > min(losses)
 
 
+def test_the_last_epoch_gives_way_to_a_better_one_where_chance_does_not_explain_it(data: Dataset) -> None:
+    # A third of the labels are wrong, and in the end the network knows them by heart.
+    train, random = data.rows["train"], torch.Generator().manual_seed(0)
+    wrong = train[torch.rand(len(train), generator=random) < 0.34]
+    y = data.y.clone()
+    y[wrong] = (y[wrong] + 1) % len(data.facts.classes)
+    noisy = replace(data, y=y)
+    stage = replace(STAGE, epochs=60, keep="better")
+    net, log = network(noisy), Log()
+    assert fit(net, [stage], noisy, None, log.reporter) == 60
+    losses = log.series("distilling/validation_loss")
+    found = score(net, noisy, "validation")
+    assert found.loss == min(losses) < losses[-1]
+    assert found.accuracy > log.series("distilling/validation_accuracy")[-1]
+
+
+def test_the_last_epoch_stays_where_chance_explains_that_another_is_better(data: Dataset) -> None:
+    stage, nets, log = replace(STAGE, epochs=30), [network(data), network(data)], Log()
+    fit(nets[0], [stage], data, None, Log().reporter)
+    fit(nets[1], [replace(stage, keep="better")], data, None, log.reporter)
+    losses = log.series("distilling/validation_loss")
+    assert min(losses) < losses[-1]
+    assert torch.equal(weights(nets[0]), weights(nets[1]))
+
+
 def test_an_improvement_below_min_delta_does_not_count(data: Dataset) -> None:
     rule = EarlyStopping(patience=1, min_delta=100.0)
     net = network(data)

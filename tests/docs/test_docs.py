@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import yaml
+
 from docs.generate import reference
+from stillhouse.spec import JobSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -17,6 +20,14 @@ def test_the_readme_is_short_and_starts_with_a_command() -> None:
     lines = README.splitlines()
     assert len(lines) <= 150
     assert any(line.strip() == "make demo" for line in lines[:25])
+
+
+def test_the_readme_says_how_a_spec_names_each_upload() -> None:
+    said = re.findall(r"# then +(\w+: .*)", README)
+    assert [line.split(":")[0] for line in said] == ["dataset", "teacher"]
+    spec = yaml.safe_load(re.search(r"(?s)```yaml\n(.*?)```", README).group(1))  # type: ignore[union-attr]
+    for line in said:
+        JobSpec.model_validate(spec | yaml.safe_load(line.replace("…", "0" * 26)))
 
 
 def test_every_make_target_the_readme_names_exists() -> None:

@@ -26,6 +26,18 @@ def test_stages_resolve_without_any_auto_and_share_the_epochs_among_those_that_l
     assert resolve(resolved, DIGITS, Limits()) == resolved
 
 
+def test_beside_its_own_average_the_labels_carry_a_student_until_that_has_something_to_say() -> None:
+    resolved = resolve(written(teacher={"ema": {}}), DIGITS, Limits())
+    assert isinstance(resolved.losses, tuple)
+    ramp = WeightRamp(start=0, end=1, until=0.3)
+    assert [(loss.kind, loss.weight) for loss in resolved.losses] == [("ce", 1.0), ("kd", ramp)]
+    assert resolved.losses[1].temperature == resolved.temperature == 4.0  # type: ignore[union-attr]
+    named = resolve(written(teacher={"ema": {}}, losses=[KD, CE]), DIGITS, Limits())
+    assert isinstance(named.losses, tuple)
+    assert [loss.weight for loss in named.losses] == [0.9, 0.1]
+    assert resolve(resolved, DIGITS, Limits()) == resolved
+
+
 def test_each_stage_may_have_a_temperature_of_its_own_or_take_the_specs() -> None:
     stages = [{"losses": [KD], "temperature": 9}, {"losses": [KD, {"kind": "dist"}]}]
     resolved = resolve(JobSpec.model_validate(BARE | {"stages": stages, "temperature": 3}), DIGITS, Limits())
