@@ -3,16 +3,23 @@
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stillhouse.spec.limits import Limits
 
 
+class WrongSettings(ValueError):
+    """A variable has a value it cannot have, or its name is none; the message names it."""
+
+
 class Settings(BaseSettings):
-    """What an operator can turn. The defaults are those of `stillhouse up`: everything in one folder."""
+    """What an operator can turn. The defaults are those of `stillhouse up`: everything in one folder.
+
+    Raises WrongSettings.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="STILLHOUSE_",
@@ -106,6 +113,15 @@ class Settings(BaseSettings):
     tokens that specs name. Empty: nothing is downloaded."""
     cuda_visible_devices: str | None = None
     """Passed to the trainer as CUDA_VISIBLE_DEVICES. None: all of the machine's."""
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            wrong = error.errors()[0]  # its text would go on to pydantic's own pages, and quote secrets
+            name = "__".join(map(str, ("STILLHOUSE_" + str(wrong["loc"][0]), *wrong["loc"][1:]))).upper()
+            missing = "there is no such setting" if wrong["type"] == "extra_forbidden" else wrong["msg"]
+            raise WrongSettings(f"{name}: {missing}") from None
 
     @field_validator("outbound_allow", "trusted_proxies", mode="before")
     @classmethod

@@ -129,13 +129,11 @@ def check_torch(env: dict[str, str]) -> Check:
 
 _SETTINGS = """
 import json
-from pydantic import ValidationError
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 try:
     print(json.dumps({"data_dir": str(Settings().data_dir.resolve())}))
-except ValidationError as error:
-    wrong = error.errors()[0]
-    raise SystemExit("STILLHOUSE_" + "__".join(map(str, wrong["loc"])).upper() + ": " + wrong["msg"])
+except WrongSettings as error:
+    raise SystemExit(str(error))
 """
 
 

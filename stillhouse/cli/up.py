@@ -197,7 +197,8 @@ def _environment(data_dir: Path, broker_url: str) -> dict[str, str]:
 def _run_once(what: str, command: list[str], env: dict[str, str]) -> str:
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 - our own modules
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        reason = last.rpartition("WrongSettings: ")[2]
         raise Refused(f"Failed while {what}: {reason.removesuffix('.')}. `stillhouse doctor` looks for the cause.")
     return done.stdout.strip()
 

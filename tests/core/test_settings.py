@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 from stillhouse.spec.limits import Limits
 
 
@@ -12,3 +12,23 @@ def test_every_limit_can_be_set_by_its_variable(name: str, monkeypatch: pytest.M
     limits = Settings().limits
     assert getattr(limits, name) == 7
     assert limits.model_copy(update={name: getattr(Limits(), name)}) == Limits()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "seventy", "STILLHOUSE_PORT: Input should be a valid integer"),
+        ("LIMITS__NO_SUCH", "1", "STILLHOUSE_LIMITS__NO_SUCH: there is no such setting"),
+        ("LIMITS__MAX_EPOCHS", "-1", "STILLHOUSE_LIMITS__MAX_EPOCHS: Input should be greater than"),
+        ("OUTBOUND_ALLOW", "10.0.0.0/8,nowhere", "STILLHOUSE_OUTBOUND_ALLOW: Value error, 'nowhere' does not appear"),
+    ],
+)
+def test_a_wrong_variable_is_named_in_one_line(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"STILLHOUSE_{name}", value)
+    with pytest.raises(WrongSettings) as wrong:
+        Settings()
+    assert str(wrong.value).startswith(said)
+    assert "\n" not in str(wrong.value)
+    assert "pydantic" not in str(wrong.value)
