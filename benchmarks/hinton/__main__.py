@@ -16,11 +16,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.hinton import mnist, protocol, unseen
 from benchmarks.hinton.figures import Unseen, figures, table
 from benchmarks.hinton.jobs import Found, run, teacher_folder
 from benchmarks.hinton.mnist import Images
 from benchmarks.hinton.protocol import SEEDS, Job
+from distill.device import has_bf16
 from stillhouse.spec import DataFacts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +87,10 @@ def main() -> None:
         "--held-out", action="store_true", help="train on 50,000 images and measure on the other 10,000"
     )
     given = parser.parse_args()
+    if not has_bf16(torch.device("cpu")):
+        print(
+            "This CPU has no instructions for bf16: all jobs run in fp32, and take several times as long.", flush=True
+        )
     start = time.perf_counter()
     folder = given.folder / ("held out" if given.held_out else "full")
     folder.mkdir(parents=True, exist_ok=True)

