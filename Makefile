@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## run a real distillation through the service and check its student
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.installed  ## run every test
+test: $(VENV)/.installed  ## run every test (STILLHOUSE_TEST_DATABASES=both: those of whole services on each database)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 fuzz: $(VENV)/.installed  ## every hostile file to a live service, schemathesis and hypothesis for long (an hour)

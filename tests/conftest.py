@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
+from zlib import crc32
 
 import pytest
 
@@ -32,10 +33,33 @@ _WAITING = ("tests/worker/", "tests/up/")
 """Folders whose tests mostly wait for processes of their own."""
 
 
+_BOTH_DATABASES = os.environ.get("STILLHOUSE_TEST_DATABASES") == "both"
+"""Run the tests of whole services on each database, not on one of the two."""
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait come first: those that compute fill the cores beside them, and the short ones end together."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that wait come first: those that compute fill the cores beside them, and the short ones end together.
+
+    A test of a whole service takes up to a minute of a core, so each runs on one of the two databases, half of them on
+    either; all that is asked of a database runs on both (tests/models, tests/api, tests/operate).
+    """
     items.sort(key=lambda item: not item.nodeid.startswith(_WAITING))
+    if not _BOTH_DATABASES:
+        twins = _second_ones(items)
+        config.hook.pytest_deselected(items=twins)
+        items[:] = [item for item in items if item not in set(twins)]
+
+
+def _second_ones(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of each pair that differs in the database alone, the one its name does not choose."""
+    pairs: dict[str, dict[str, pytest.Item]] = {}
+    for item in items:
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("database_kind")  # type: ignore[attr-defined]
+        if kind is not None and "service" in getattr(item, "fixturenames", ()):
+            pairs.setdefault(item.nodeid.replace(kind, ""), {})[kind] = item
+    chosen = {name: sorted(pair)[crc32(name.encode()) % len(pair)] for name, pair in pairs.items()}
+    return [item for name, pair in pairs.items() for kind, item in pair.items() if kind != chosen[name]]
 
 
 def pytest_collection_finish() -> None:
@@ -173,7 +197,7 @@ def settings(tmp_path: Path, database_url: str, broker_url: str, storage_setting
         trainer_threads=1,
         lease_seconds=3,
         heartbeat_seconds=0.5,
-        reconcile_seconds=0.3,
+        reconcile_seconds=0.7,
         cancel_poll_seconds=0.2,
         retry_seconds=0.2,
         **storage_settings,

@@ -89,7 +89,7 @@ def test_the_student_of_one_job_can_teach_another(service: Service) -> None:
 
 
 def test_a_job_whose_trainer_is_killed_runs_again_and_succeeds(service: Service) -> None:
-    worker = service.start_worker()
+    worker = service.start_worker(STILLHOUSE_CHECKPOINT_SECONDS="3600")  # one would forgive the attempt that was lost
     service.start_reconciler()
     job_id = service.submit(spec(epochs=200))
     service.wait_training(job_id)
@@ -112,7 +112,7 @@ def test_a_job_whose_supervisor_is_killed_runs_again_and_no_trainer_outlives_it(
     service.wait_training(job_id)
     old = [parts.fork_server(worker), parts.trainer(worker)]
     os.kill(parts.pool_process(worker), signal.SIGKILL)
-    eventually(lambda: all(gone(pid) for pid in old), "trainer and fork server end", seconds=2)
+    eventually(lambda: all(gone(pid) for pid in old), "trainer and fork server end", seconds=20)
     job = service.wait(job_id, "succeeded", "failed")
     assert (job.status, job.attempt) == ("succeeded", 2)
     assert_one_whole_result(service, job_id)
@@ -143,7 +143,7 @@ def test_a_job_whose_whole_worker_is_killed_runs_again_on_another(service: Servi
     assert len(old) == 3
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    eventually(lambda: all(gone(pid) for pid in old), "everything the worker started ends", seconds=2)
+    eventually(lambda: all(gone(pid) for pid in old), "everything the worker started ends", seconds=20)
     service.start_worker()
     job = service.wait(job_id, "succeeded", "failed")
     assert (job.status, job.attempt) == ("succeeded", 2)
