@@ -5,7 +5,6 @@ The framework says nothing of a parameter that a route lacks, and of one that co
 
 from collections import Counter
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import get_args, get_origin
 
 from fastapi.dependencies.models import Dependant
@@ -14,10 +13,10 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from stillhouse.spec.errors import FieldError, Invalid
+from stillhouse.spec.spelling import nearest
 
 _COMPARED = 20
 """Unknown names for which the one that was meant is looked for: an address may hold thousands."""
-_LONGEST = 60
 
 
 def check(request: Request) -> None:
@@ -34,8 +33,8 @@ def check(request: Request) -> None:
 
 
 def _unknown(name: str, known: dict[str, bool], *, compare: bool) -> FieldError:
-    like = get_close_matches(name.lower(), known, n=1, cutoff=0.7) if compare and len(name) <= _LONGEST else []
-    detail = "There is no such field" + (f"; did you mean {like[0]}?" if like else ".")
+    like = nearest(name, known) if compare else None
+    detail = "There is no such field" + ("." if like is None else f"; did you mean {like}?")
     return FieldError(pointer=f"?{name}", code="unknown_field", detail=detail)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import Database
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 from models import audits, keys, schema
 from models.api_key import ApiKeyRow
 from models.base import db_now
@@ -25,7 +25,11 @@ _NAMES: TypeAdapter[list[str]] = TypeAdapter(list[Name])
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status says whether it worked."""
     args = _parser().parse_args(arguments)
-    settings = Settings() if args.data_dir is None else Settings(data_dir=args.data_dir)
+    try:
+        settings = Settings() if args.data_dir is None else Settings(data_dir=args.data_dir)
+    except WrongSettings as error:
+        _complain(str(error))
+        return 1
     url = settings.resolved_database_url
     if (nowhere := _missing_file(url)) is not None:
         _complain(f"There is no database at {nowhere}. Name the data folder: --data-dir FOLDER")

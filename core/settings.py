@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from stillhouse.spec.limits import Limits
 
@@ -122,6 +122,9 @@ class Settings(BaseSettings):
             name = "__".join(map(str, ("STILLHOUSE_" + str(wrong["loc"][0]), *wrong["loc"][1:]))).upper()
             missing = "there is no such setting" if wrong["type"] == "extra_forbidden" else wrong["msg"]
             raise WrongSettings(f"{name}: {missing}") from None
+        except SettingsError:  # the limits are the one setting that is a group
+            hint = "set limits one by one, as in STILLHOUSE_LIMITS__MAX_EPOCHS=100"
+            raise WrongSettings(f"STILLHOUSE_LIMITS: must be a JSON object; or {hint}") from None
 
     @field_validator("outbound_allow", "trusted_proxies", mode="before")
     @classmethod

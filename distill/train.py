@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -96,8 +97,8 @@ def _fit(
     reporter: Reporter,
     lesson: Lesson,
 ) -> None:
-    """One stage. Without early stopping the weights of the last epoch stay: choosing a best epoch is for the
-    validation split, and only when asked."""
+    """One stage. Without early stopping the weights of the last epoch stay, or better ones where the stage keeps them:
+    choosing an epoch is for the validation split, and only when asked."""
     net, objective, optim = course.net, course.objective, course.optimizer
     device, rows = data.x.device, data.rows["train"]
     labels = data.y[rows]  # int64 [rows]
@@ -168,14 +169,13 @@ def _keep_the_better(course: Course, data: Dataset, reporter: Reporter, lesson: 
     net, best = course.net, course.best
     if not best.weights or best.epoch == course.epoch - 1:
         return
-    weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
     last = score(net, data, "validation", between=reporter.breathe)
-    best.restore(net)
-    found = score(net, data, "validation", between=reporter.breathe)
+    earlier = deepcopy(net)  # a checkpoint written meanwhile holds the network, and that must still be the last
+    best.restore(earlier)
+    found = score(earlier, data, "validation", between=reporter.breathe)
     if beats(found, last, data.y[data.rows["validation"]]):
+        best.restore(net)
         lesson.kept(f"epoch {best.epoch + 1} of {course.epoch}", found, last)
-    else:
-        net.load_state_dict(weights)
 
 
 def _rates(stage: Stage, steps: int) -> Callable[[int], float]:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import stillhouse
 from core.db import Database
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 from core.storage import Storage, make_storage
 from models import holds, schema
 from models.stored_files import KEY_COLUMNS
@@ -179,14 +179,14 @@ def _write_rows(writer: Writer, folder: Path, gone: set[str]) -> dict[str, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take a backup."""
     args = _parser().parse_args(arguments)
-    settings = Settings()
     try:
+        settings = Settings()
         database = opened(settings)
         try:
             taken = take(database, make_storage(settings), settings, args.target)
         finally:
             database.close()
-    except Refused as error:
+    except (Refused, WrongSettings) as error:
         return complain(str(error))
     except StillhouseError as error:
         return complain(error.detail)

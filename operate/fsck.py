@@ -19,7 +19,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import Database
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 from core.storage import Entry, Storage, make_storage
 from models import stored_files
 from models.base import db_now
@@ -216,8 +216,8 @@ class _Mender:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check, and print what was found."""
     args = _parser().parse_args(arguments)
-    settings = Settings()
     try:
+        settings = Settings()
         database = opened(settings)
         try:
             storage = make_storage(settings)
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         finally:
             database.close()
-    except Refused as error:
+    except (Refused, WrongSettings) as error:
         return complain(str(error))
     except StillhouseError as error:
         return complain(error.detail)

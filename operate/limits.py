@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 from models import project_limits
 from operate.opening import Refused, answer, complain, opened
 from stillhouse.spec.limits import ProjectLimits
@@ -38,13 +38,13 @@ def change(settings: Settings, project: str | None, changes: dict[str, int | Non
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or set limits."""
     args = _parser().parse_args(arguments)
-    settings = Settings()
     changes = {name: given[0] for name in NAMES if (given := getattr(args, name)) is not None}
     if changes and args.project is None:
         return complain("Name the project whose limits are to be set.")
     try:
+        settings = Settings()
         found = change(settings, args.project, changes)
-    except Refused as error:
+    except (Refused, WrongSettings) as error:
         return complain(str(error))
     except ValidationError as error:
         wrong = error.errors()[0]

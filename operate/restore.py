@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core.db import Database
-from core.settings import Settings
+from core.settings import Settings, WrongSettings
 from core.storage import Storage, make_storage
 from models import lifecycle, migrate, schema
 from models.job import JobRow
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             counts = restore(reader, Settings())
         finally:
             reader.close()
-    except Refused as error:
+    except (Refused, WrongSettings) as error:
         return complain(str(error))
     except StillhouseError as error:
         return complain(error.detail)

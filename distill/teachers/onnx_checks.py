@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 
 import numpy as np
@@ -59,7 +60,7 @@ def damage_refused() -> Iterator[None]:
     """What reading the fields of a damaged graph raises becomes InvalidData."""
     try:
         yield
-    except (TypeError, ValueError, KeyError, AttributeError):  # names that are no text, types that are none
+    except (TypeError, ValueError, LookupError, AttributeError):  # no text for a name, no type, no input
         raise invalid("/file", "corrupt_graph", "The graph is damaged.", _ANEW) from None
 
 
@@ -89,9 +90,9 @@ def _judged(model: ModelProto, limits: Limits) -> Checked:
     nodes = list(_nodes(model.graph))
     for node in nodes:
         _check_node(node, model)
-    parameters = sum(map(onnx_ml.numbers, nodes))
-    for tensor in _tensors(model.graph, nodes):
-        parameters += _check_tensor(tensor)
+    parameters = 0
+    for numbers in chain(map(onnx_ml.numbers, nodes), map(_check_tensor, _tensors(model.graph, nodes))):
+        parameters += numbers
         if parameters > limits.max_teacher_parameters:
             detail = f"The graph has more than the limit of {limits.max_teacher_parameters:,} numbers in its constants."
             raise too_large("/file", "too_many_parameters", detail, "Upload a smaller teacher.")

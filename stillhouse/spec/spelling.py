@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -19,12 +19,17 @@ def meant(steps: Sequence[int | str], given: Any, model: type[BaseModel]) -> str
     """The field of `model` most like the last of `steps` into the JSON `given`, and not given already; None when none
     is like it."""
     models, here = _reached(steps[:-1], given, model)
-    wrong = str(steps[-1]) if steps else ""
-    if not isinstance(here, dict) or len(wrong) > _LONGEST:
+    if not isinstance(here, dict):
         return None
-    names = sorted({name for one in models for name in one.model_fields} - set(here))
+    return nearest(str(steps[-1]) if steps else "", {name for one in models for name in one.model_fields} - set(here))
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str | None:
+    """Of these names of fields the one most like `wrong`; None when none is like it."""
+    if len(wrong) > _LONGEST:
+        return None
     written = wrong.lower().replace("-", "_")  # `Batch-Size` is no other word than `batch_size`
-    return next(iter(difflib.get_close_matches(written, names, n=1, cutoff=0.7)), None)
+    return next(iter(difflib.get_close_matches(written, sorted(names), n=1, cutoff=0.7)), None)
 
 
 def spelled_as_object(steps: Sequence[int | str], given: Any, model: type[BaseModel]) -> str | None:

@@ -54,6 +54,17 @@ def test_spelling_and_synonyms_are_seen_through_when_one_class_alone_is_meant() 
     assert "0, 1" in ambiguous[0][2]
 
 
+def test_names_that_look_alike_are_one_whichever_way_their_accents_are_written() -> None:
+    apart, one = "cafe\u0301", "caf\u00e9"
+    for name, class_ in ((apart, one), (one, apart)):
+        label_map = found(("b", name), 2, (class_, "b"))
+        assert (label_map.to, label_map.notes) == ((1, 0), ())
+        assert found(("x", name), 2, ("b", class_), {class_: name, "x": "b"}).to == (0, 1)
+    # They are two where there are two.
+    assert found(("x", "y"), 2, (apart, one), {"x": one, "y": apart}).to == (1, 0)
+    assert found((one, apart), 2, (apart, one)).to == (1, 0)
+
+
 def test_no_names_and_as_many_classes_go_by_position_with_a_note() -> None:
     label_map = found(None, 2, ("a", "b"))
     assert (label_map.to, label_map.by, len(label_map.notes)) == ((0, 1), "position", 1)

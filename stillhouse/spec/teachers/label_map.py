@@ -1,6 +1,7 @@
 """Teacher classes → dataset classes: worked out from names, positions or what the caller says."""
 
 import difflib
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -72,25 +73,27 @@ def _stated(
 ) -> tuple[list[int], list[FieldError]]:
     to, wrong = [-1] * count, []
     places = _places(names or ())
-    numbers = {name: index for index, name in enumerate(classes)}
+    numbers = {_composed(name): index for index, name in enumerate(classes)}
+    numbers |= {name: index for index, name in enumerate(classes)}
     for key, value in stated.items():
         at, reason = _teacher_class(key, places, count)
+        number = numbers.get(value, numbers.get(_composed(value)))
         if at is None:
             wrong.append(_error("unknown_teacher_class", reason, key))
-        elif value not in numbers:
+        elif number is None:
             reason = f"The dataset has no class {value!r}{_close(value, classes)}."
             wrong.append(_error("unknown_class", reason, key))
-        elif to[at] not in (-1, numbers[value]):
+        elif to[at] not in (-1, number):
             reason = f"{key!r} is class {at} of the teacher, which leads to {classes[to[at]]!r} already."
             wrong.append(_error("mapped_twice", reason, key))
         else:
-            to[at] = numbers[value]
+            to[at] = number
     return to, wrong
 
 
 def _teacher_class(key: str, places: Mapping[str, list[int]], count: int) -> tuple[int | None, str]:
     """The index a key means, or why it means none. A name goes before a number that looks like it."""
-    if len(found := places.get(key, [])) == 1:
+    if len(found := places.get(key) or places.get(_composed(key), [])) == 1:
         return found[0], ""
     if found:
         return None, f"The teacher has {len(found)} classes called {key!r}: give the index, one of {found}."
@@ -116,7 +119,7 @@ def _add_by_name(to: list[int], names: tuple[str, ...], classes: tuple[str, ...]
             missing.append(_unreached(name, found, names))
             continue
         to[found[0]] = number
-        if names[found[0]] != name:
+        if _composed(names[found[0]]) != _composed(name):
             notes.append(f"The teacher's {names[found[0]]!r} is taken for {name!r}.")
     return notes, missing
 
@@ -143,13 +146,20 @@ def _left_out(to: list[int]) -> tuple[str, ...]:
 
 def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
     places: dict[str, list[int]] = defaultdict(list)
+    alike: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
         places[name].append(index)
-    return places
+        alike[_composed(name)].append(index)
+    return {**alike, **places}
+
+
+def _composed(name: str) -> str:
+    """With é as one character, as datasets keep it; what a Mac writes has an e and an accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    return " ".join(_composed(name).casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _close(name: str, among: Mapping[str, list[int]] | tuple[str, ...]) -> str:

@@ -36,6 +36,7 @@ class Attempt:
         output: Path,
         checkpoints: Path | None = None,
         *,
+        share: float = 1e9,
         hear: Callable[[TrainerEvent], None] = lambda event: None,
         **io: Any,
     ) -> None:
@@ -44,7 +45,7 @@ class Attempt:
         self.output = output
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
-        every = None if checkpoints is None else Checkpoints(checkpoints, every_seconds=0.0, share=1e9)
+        every = None if checkpoints is None else Checkpoints(checkpoints, every_seconds=0.0, share=share)
         given: dict[str, Any] = {"teacher": None, "threads": 1, "checkpoints": every, **io}
 
         def report(event: TrainerEvent) -> None:

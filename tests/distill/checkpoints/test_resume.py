@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse.spec.events import CheckpointSaved, TrainerEvent
+from stillhouse.spec.events import CheckpointSaved, Progress, TrainerEvent
+from stillhouse.spec.states import Phase
 from tests.distill.checkpoints.runs import Attempt, Killed, few_digits, points, stands
 from tests.distill.conftest import resolved
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("bf16_everywhere")
 
 MLP = {"architecture": {"name": "mlp", "hidden": [16], "dropout": 0.2}, "epochs": 1}
 CNN = {"architecture": {"name": "cnn", "channels": [4, 4]}, "epochs": 1}
+DIVERGING = {"optimizer": "sgd", "momentum": 0.99, "learning_rate": 0.15, "warmup_epochs": 6.0, "epochs": 6}
 SMALL_CNN: dict[str, Any] = {"teacher": {"train": CNN}, "student": {"name": "cnn", "channels": [4, 4]}}
 BASELINE = {"evaluation": {"baseline": True, "teacher_gate": "off"}}
 
@@ -50,6 +52,9 @@ SPECS: dict[str, dict[str, Any]] = {
     "early stopping": {
         "training": {"epochs": 9, "learning_rate": 0.5, "early_stopping": {"patience": 2}},
         **BASELINE,
+    },
+    "a teacher whose last epoch is its worst": {
+        "teacher": {"train": {"architecture": {"name": "mlp", "hidden": [16]}, "batch_size": 64, **DIVERGING}}
     },
     "balanced sampling, bf16, adam": {
         **SMALL_CNN,
@@ -116,6 +121,35 @@ def test_a_run_taken_up_anywhere_ends_as_one_that_was_never_interrupted(
         assert again.report == trail.alone.report
         before = stands(trail.whole.events, file.name)
         assert points(before) + points(again.events) == points(trail.alone.events)
+
+
+def test_a_run_stopped_while_a_teachers_last_weights_are_compared_with_better_ones_ends_with_the_same(
+    dataset: Path, tmp_path: Path
+) -> None:
+    train = {**MLP, "epochs": 4, "learning_rate": 0.3, "batch_size": 64}
+    trail = Trail(dataset, tmp_path, teacher={"train": train}, training={"epochs": 1})
+    losses = [value for name, _, value in points(trail.alone.events) if name == "training_teacher/validation_loss"]
+    assert min(losses) < losses[-1]  # chance explains it, so that the last stay
+    looks: list[str] = []
+    phases = [""]
+
+    def look() -> None:
+        looks.append(phases[-1])
+
+    def hear(event: TrainerEvent) -> None:
+        phases.extend([event.phase] if isinstance(event, Progress) else [])
+
+    rarely = 1e-9  # after the first checkpoint, one is written when it is told to stop
+    Attempt(trail.spec, dataset, tmp_path / "out", tmp_path / "counted", share=rarely, hear=hear, wishes=look)
+    over = len(looks) - looks[::-1].index(Phase.TRAINING_TEACHER)
+    for stop in range(over - 4, over):
+        wishes = iter([*[None] * stop, "stop"])
+        folder = tmp_path / str(stop)
+        stopped = Attempt(trail.spec, dataset, tmp_path / "out", folder, share=rarely, wishes=wishes.__next__)
+        assert stopped.finished is None
+        again = Attempt(trail.spec, dataset, tmp_path / "out", folder)
+        assert again.weights == trail.alone.weights
+        assert again.report == trail.alone.report
 
 
 def test_a_run_may_die_again_and_again_even_before_its_first_new_checkpoint(dataset: Path, tmp_path: Path) -> None:

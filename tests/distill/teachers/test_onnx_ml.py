@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from stillhouse.spec.limits import Limits
 from stillhouse.spec.teachers import ForeignConfig
 from tests.distill.teachers.making import refused, stored, teacher
 
@@ -132,3 +133,14 @@ def test_a_model_whose_lists_lead_astray_is_refused(
     error = refused(graph(model()).SerializeToString(), tmp_path)
     assert error.errors[0].code == code
     assert said in str(error)
+
+
+def test_a_graph_damaged_where_its_scores_are_looked_for_is_named_so(tmp_path: Path) -> None:
+    model = graph(trees())
+    del model.graph.node[-1].input[:]
+    assert refused(model.SerializeToString(), tmp_path).errors[0].code == "corrupt_graph"
+
+
+def test_the_numbers_of_trees_count_though_a_graph_has_no_tensors(tmp_path: Path) -> None:
+    error = refused(graph(trees()).SerializeToString(), tmp_path, Limits(max_teacher_parameters=50))
+    assert error.errors[0].code == "too_many_parameters"
