@@ -52,4 +52,5 @@ def _models(dependant: Dependant) -> Iterator[type[BaseModel]]:
 
 
 def _is_list(annotation: object) -> bool:
-    return any(get_origin(one) is tuple for one in (annotation, *get_args(annotation)))
+    """Also within `… | None` and Annotated, in any order."""
+    return get_origin(annotation) in (tuple, list) or any(map(_is_list, get_args(annotation)))

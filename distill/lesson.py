@@ -89,8 +89,8 @@ class Lesson:
     def kept(self, when: str, found: Score, last: Score) -> None:
         """Say that weights from before the end stay, and why."""
         self._journal.warn(
-            f"A teacher learnt its rows by heart: its weights after {when} are kept, which are right on {found.correct:,} "
-            f"of {found.rows:,} validation rows; those of the last epoch are on {last.correct:,}."
+            f"A teacher learnt its rows by heart: its weights after {when} are kept. They are right on "
+            f"{found.correct:,} of {found.rows:,} validation rows, those of the last epoch on {last.correct:,}."
         )
 
     def over(self, net: nn.Module, *, epochs: int, of: int) -> None:
