@@ -244,9 +244,9 @@ def jobs_of_both_ends(client: Client, hook: Receiver) -> list[str]:
     webhook = {"webhook": {"url": hook.url}}
     good = client.jobs.create(SPEC | webhook | {"evaluation": {"baseline": False}})
     weak = client.jobs.create(SPEC | webhook)
-    ended = client.jobs.wait(good.id, timeout=300)
+    ended = client.jobs.wait(good.id, timeout=PATIENCE_SECONDS)
     assert ended.status == "succeeded", ended.error
-    assert client.jobs.wait(weak.id, timeout=300).status == "failed"
+    assert client.jobs.wait(weak.id, timeout=PATIENCE_SECONDS).status == "failed"
     return [good.id, weak.id]
 
 
@@ -254,12 +254,12 @@ def jobs_that_show_a_token(client: Client, hub: FakeHub, token: str) -> list[str
     """One whose token the hub takes, one whose token it refuses, and one that puts the token itself into its spec."""
     student = {"name": "timm/test_resnet", "pretrained": True, "input_size": 32, "hub_token": {"secret": "hub"}}
     spec = SPEC | {"student": student, "training": {"epochs": 1}, "evaluation": {"baseline": False}}
-    good = client.jobs.wait(client.jobs.create(spec).id, timeout=300)
+    good = client.jobs.wait(client.jobs.create(spec).id, timeout=PATIENCE_SECONDS)
     assert good.status == "succeeded", good.error
     assert {shown for _, shown in hub.asked} == {f"Bearer {token}"}, "the token was used"
     assert {shown for _, shown in hub.fetched} == {None}, "and did not follow to where the hub sent"
     hub.status = 403
-    bad = client.jobs.wait(client.jobs.create(spec).id, timeout=300)
+    bad = client.jobs.wait(client.jobs.create(spec).id, timeout=PATIENCE_SECONDS)
     assert bad.error is not None
     assert bad.error.code == "weights_unavailable"
     with pytest.raises(InvalidSpec):

@@ -25,7 +25,7 @@ from models.worker import WorkerRow
 from stillhouse.spec import JobSpec, Limits, StoredDataset, resolve
 from stillhouse.spec.ids import new_id
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 400
 """How long a test waits for what must happen. No test asserts that it happened faster."""
 
 ANY_DATABASE = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
