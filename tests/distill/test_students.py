@@ -208,4 +208,6 @@ def test_a_resnet_of_four_stages_is_torchvisions_with_the_stem_for_small_images(
     assert [value.shape for value in ours.state_dict().values()] == [value.shape for value in state]
     ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
     x = torch.rand(3, 3, 32, 32)
-    assert torch.allclose(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+    expected = theirs.eval()(x)
+    # A logit near 0 is what is left of large ones: rounding is of their size, and another in each layout.
+    assert torch.allclose(ours.eval()(x), expected, rtol=0, atol=1e-4 * float(expected.detach().abs().max()))
